@@ -1,0 +1,78 @@
+"""The contract of a world: video whose futures, and their probabilities, are known exactly.
+
+An episode is a pure function of (seed, index). Its future is made of independent *factors*, one
+per object; each factor takes one of finitely many *modes* (a direction, a trajectory). So the
+truth about a past is a list of probability vectors, one a factor, and a future is an index per factor.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+
+@dataclass
+class Episode:
+    """One clip with its truth.
+
+    Attributes:
+        x: past, ``[Tx, C, H, W]`` uint8.
+        y: the future that happened, ``[Ty, C, H, W]`` uint8.
+        state: float32 vector: all that the other methods need to know about the past.
+        mode: ``[F]`` int64, the mode that each factor took.
+    """
+
+    x: Tensor
+    y: Tensor
+    state: Tensor
+    mode: Tensor
+
+
+class World(ABC):
+    """A source of episodes with exact futures.
+
+    Attributes:
+        past, future: frames of x and y.
+        size, channels: of a frame.
+        factors: F, independent objects whose futures are drawn separately.
+        wrong_kinds: names of this world's own impossible futures, for :meth:`wrong`.
+    """
+
+    past: int
+    future: int
+    size: int
+    channels: int
+    factors: int
+    wrong_kinds: tuple[str, ...]
+
+    @abstractmethod
+    def episode(self, seed: int, index: int) -> Episode:
+        """Episode `index` of the world with `seed`; pure."""
+
+    @abstractmethod
+    def probabilities(self, state: Tensor) -> list[Tensor]:
+        """One vector per factor: p(mode | past), exact, each summing to 1 (float64)."""
+
+    @abstractmethod
+    def render(self, state: Tensor, modes: Tensor) -> Tensor:
+        """Futures of the past in `state`: ``modes [M, F] -> [M, Ty, C, H, W]`` uint8."""
+
+    @abstractmethod
+    def mode_of(self, state: Tensor, y: Tensor) -> Tensor:
+        """Which future each of ``y [M, Ty, C, H, W]`` (float in [0, 1]) is: ``[M, F]``, -1 where it is none."""
+
+    @abstractmethod
+    def wrong(self, state: Tensor, kind: str, generator: torch.Generator) -> Tensor:
+        """An impossible future of `kind` for this past, ``[Ty, C, H, W]`` uint8."""
+
+    def entropy_bits(self, state: Tensor) -> float:
+        """H(y | x) in bits: what a perfect z says about this future."""
+        return float(sum(-(p * p.clamp_min(1e-300).log2()).sum() for p in self.probabilities(state)))
+
+    def draw(self, state: Tensor, n: int, generator: torch.Generator) -> Tensor:
+        """`n` draws of the true futures' modes, ``[n, F]``."""
+        columns = [torch.multinomial(p, n, True, generator=generator) for p in self.probabilities(state)]
+        return torch.stack(columns, 1)

@@ -1,0 +1,1 @@
+"""Energies of (past, future): low where they fit."""

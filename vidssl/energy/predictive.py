@@ -1,0 +1,136 @@
+"""Energy as the distance between a future and its prediction, in pixels.
+
+E(x, y, z) = || y - g(f(x), z) ||^2, summed over the predicted clip in [0, 1] pixels, and
+F(x, y) = min over z of E(x, y, z) + beta * price(z) with the price in nats
+(LeCun 2022, "A Path Towards Autonomous Machine Intelligence", section 4; Dawid & LeCun 2023, section 4).
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from vidssl.energy.base import Explanation, LatentEnergy
+from vidssl.latents.base import Latent
+from vidssl.nets.decoders import Decoder
+from vidssl.nets.encoders import Encoder
+from vidssl.nets.predictors import Predictor
+from vidssl.types import UserError
+
+ROWS = 512  # futures decoded at a time, so that memory does not grow with N
+
+
+class PixelEnergy(LatentEnergy):
+    """A predictor of pixels with any latent.
+
+    Args:
+        size: height and width of a frame.
+        encoder: past to features; what is exported.
+        target_encoder: (past, future) to features for inferring z; None when the latent needs none.
+        latent: how z is limited.
+        predictor: features and z to features of the future.
+        decoder: features to frames.
+        price: beta, in squared error per nat.
+
+    Raises:
+        UserError: parts that do not fit together, naming both numbers.
+    """
+
+    def __init__(
+        self,
+        size: int,
+        encoder: Encoder,
+        target_encoder: Encoder | None,
+        latent: Latent,
+        predictor: Predictor,
+        decoder: Decoder,
+        price: float,
+    ) -> None:
+        super().__init__()
+        self.size, self.price = size, price
+        self.past, self.future, self.channels = encoder.frames, decoder.frames, encoder.channels
+        self.encoder, self.target_encoder, self.latent = encoder, target_encoder, latent
+        self.predictor, self.decoder = predictor, decoder
+        _same("width of the encoder and of the predictor", encoder.width, predictor.width)
+        _same("width of the encoder and of the decoder", encoder.width, decoder.width)
+        _same("patch of the encoder and of the decoder", encoder.patch, decoder.patch)
+        _same("channels of the encoder and of the decoder", encoder.channels, decoder.channels)
+        _same("slots * dim of the latent and latent of the predictor", latent.slots * latent.dim, predictor.latent)
+        _same("remainder of size by patch and zero", size % encoder.patch, 0)
+        if latent.dim and target_encoder is None:
+            raise UserError(f"{type(latent).__name__} is inferred from the future: give a target_encoder")
+        if target_encoder is not None:
+            _same("frames of the target encoder and of past + future", target_encoder.frames, self.past + self.future)
+            _same("width of the encoder and of the target encoder", encoder.width, target_encoder.width)
+            _same("patch of the encoder and of the target encoder", encoder.patch, target_encoder.patch)
+
+    def encode(self, x: Tensor) -> Tensor:
+        """Features of the past, ``[B, Tx, C, H, W] -> [B, D, h, w]``."""
+        return self.encoder(x)
+
+    def target(self, x: Tensor, y: Tensor) -> Tensor | None:
+        """Features of past and future together, ``[B, D, h, w]``; None without a latent."""
+        return None if self.target_encoder is None else self.target_encoder(torch.cat((x, y), 1))
+
+    def decode(self, h: Tensor, z: Tensor, x: Tensor) -> Tensor:
+        """One future per row: ``h [B, D, h, w]``, ``z [B, S, dim]`` -> ``[B, Ty, C, H, W]``, not clamped."""
+        return self.decoder(self.predictor(h, z), x[:, -1])
+
+    def decode_many(self, h: Tensor, z: Tensor, x: Tensor) -> Tensor:
+        """Many futures of each past: ``z [N, B, S, dim] -> [N, B, Ty, C, H, W]``; h and x are not copied whole."""
+        n, b = z.shape[:2]
+        row = torch.arange(n * b, device=h.device)
+        parts = [
+            self.decode(h[rows % b], z.flatten(0, 1)[rows], x[rows % b]) for rows in row.split(ROWS)
+        ]
+        return torch.cat(parts).unflatten(0, (n, b))
+
+    def explain(self, x: Tensor, y: Tensor, generator: torch.Generator | None = None) -> Explanation:
+        """E(x, y, z) at one inferred z, ``[B]``, and the z."""
+        h = self.encode(x)
+        code = self.latent.infer(h, self.target(x, y), generator)
+        return Explanation(distortion(y, self.decode(h, code.z, x)), code)
+
+    def energy(self, x: Tensor, y: Tensor, z: Tensor | None = None) -> Tensor:
+        """E(x, y, z), ``[B]``; without z, at the best candidate (its price not included)."""
+        if z is None:
+            return self._search(x, y)[0]
+        return distortion(y, self.decode(self.encode(x), z, x))
+
+    def free_energy(self, x: Tensor, y: Tensor) -> Tensor:
+        """F(x, y) = min over the latent's candidates of E + price * nats, ``[B]``."""
+        return self._search(x, y)[1]
+
+    def _search(self, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+        h = self.encode(x)
+        tried = self.latent.candidates(h, self.target(x, y))
+        energies = distortion(y, self.decode_many(h, tried.z, x))
+        free, best = (energies + self.price * tried.nats).min(0)
+        return energies.gather(0, best[None])[0], free
+
+    def sample(
+        self, x: Tensor, n: int, generator: torch.Generator | None = None, horizon: int | None = None
+    ) -> Tensor:
+        """`n` futures of each past, ``[n, B, horizon or Ty, C, H, W]`` in [0, 1].
+
+        The past is encoded once. Beyond the training horizon each future's own last frames become its past
+        and one z is drawn for it anew.
+        """
+        h = self.encode(x)
+        made = self.decode_many(h, self.latent.prior(h, n, generator), x).clamp(0, 1)
+        while horizon is not None and made.shape[2] < horizon:
+            clip = torch.cat((x.expand(n, *x.shape), made), 2)[:, :, -self.past :].flatten(0, 1)
+            h = torch.cat([self.encode(rows) for rows in clip.split(ROWS)])
+            more = self.decode_many(h, self.latent.prior(h, 1, generator), clip)[0].clamp(0, 1)
+            made = torch.cat((made, more.unflatten(0, (n, -1))), 2)
+        return made[:, :, :horizon]
+
+
+def distortion(y: Tensor, prediction: Tensor) -> Tensor:
+    """Squared error summed over time, channels and pixels: the last four axes."""
+    return (prediction.float() - y.float()).square().sum((-1, -2, -3, -4))
+
+
+def _same(what: str, first: int, second: int) -> None:
+    if first != second:
+        raise UserError(f"{what} must be equal; got {first} and {second}: change one of them")

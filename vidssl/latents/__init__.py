@@ -1,0 +1,1 @@
+"""Ways to limit a latent z, one a file."""

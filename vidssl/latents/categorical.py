@@ -1,0 +1,104 @@
+"""Categorical z: each slot is one of K classes, so it can say log2 K bits and no more.
+
+q(c | x, y) and p(c | x) are softmaxes with 1 % of uniform mixed in; the drawn class goes on as a one-hot
+with the straight-through gradient (Bengio et al. 2013; Hafner et al. 2021, DreamerV2, eq. 2 and Algorithm 2 for the balanced
+KL: alpha KL(sg q || p) + (1 - alpha) KL(q || sg p)). Failure mode: dead classes when K is just the
+number of modes; take four times as many and let the price empty them.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+from torch.distributions import Distribution, Independent, OneHotCategorical
+from torch.nn import functional as F
+
+from vidssl.latents.base import NATS_PER_BIT, Candidates, Code, Latent
+from vidssl.nets.blocks import MapHead
+from vidssl.nets.noise import gumbel
+
+ENUMERABLE = 256  # joint codes up to here are tried one by one for the free energy: exact
+
+
+def one_hot_draw(log_p: Tensor, generator: torch.Generator | None) -> Tensor:
+    """A draw from each categorical in ``log_p [B, ..., K]`` as a one-hot of the same shape."""
+    drawn = (log_p + gumbel(tuple(log_p.shape), log_p, generator)).argmax(-1)
+    return F.one_hot(drawn, log_p.shape[-1]).to(log_p.dtype)
+
+
+def all_codes(slots: int, classes: int, like: Tensor) -> Tensor:
+    """Every joint code as one-hots, ``[K ** S, S, K]``."""
+    index = torch.cartesian_prod(*[torch.arange(classes, device=like.device)] * slots).view(-1, slots)
+    return F.one_hot(index, classes).to(like.dtype)
+
+
+def code_candidates(log_p: Tensor, log_q: Tensor) -> tuple[Tensor, Tensor]:
+    """One-hots to try and their price -log p(c | x) in nats: ``[M, B, S, K]`` and ``[M, B]``.
+
+    All joint codes where they are few (the minimum is then exact); otherwise the likeliest code under q
+    and the likeliest under p (an upper bound).
+    """
+    b, slots, classes = log_p.shape
+    if classes**slots <= ENUMERABLE:
+        codes = all_codes(slots, classes, log_p)[:, None].expand(-1, b, -1, -1)
+    else:
+        codes = torch.stack([F.one_hot(log.argmax(-1), classes).to(log_p.dtype) for log in (log_q, log_p)])
+    return codes, -(codes * log_p).sum((-1, -2))
+
+
+class Categorical(Latent):
+    """S slots of K classes with a learned conditional prior.
+
+    Args:
+        width: channels of the feature maps.
+        classes: K. slots: S, one per clip or one per future frame.
+        balance: alpha; the share of the KL's gradient that moves the prior.
+        uniform: share of the uniform distribution mixed into q and p.
+    """
+
+    def __init__(self, width: int, classes: int, slots: int = 1, balance: float = 0.8, uniform: float = 0.01) -> None:
+        super().__init__()
+        self.slots, self.dim, self.capacity_bits = slots, classes, slots * math.log2(classes)
+        self.balance, self.uniform = balance, uniform
+        self.to_posterior = MapHead(2 * width, slots * classes)
+        self.to_prior = MapHead(width, slots * classes)
+
+    def _log(self, logits: Tensor) -> Tensor:
+        p = logits.float().view(len(logits), self.slots, self.dim).softmax(-1)
+        return ((1 - self.uniform) * p + self.uniform / self.dim).log()
+
+    def log_prior(self, context: Tensor) -> Tensor:
+        """log p(c | x), ``[B, S, K]``."""
+        return self._log(self.to_prior(context))
+
+    def log_posterior(self, context: Tensor, target: Tensor | None) -> Tensor:
+        """log q(c | x, y), ``[B, S, K]``."""
+        assert target is not None
+        return self._log(self.to_posterior(torch.cat((context, target), 1)))
+
+    def infer(self, context: Tensor, target: Tensor | None, generator: torch.Generator | None = None) -> Code:
+        """One draw of q with the straight-through gradient, priced by the balanced KL."""
+        log_p, log_q = self.log_prior(context), self.log_posterior(context, target)
+        q = log_q.exp()
+        z = one_hot_draw(log_q.detach(), generator) + q - q.detach()
+        to_prior = (q.detach() * (log_q.detach() - log_p)).sum((-1, -2))
+        to_posterior = (q * (log_q - log_p.detach())).sum((-1, -2))
+        penalty = self.balance * to_prior + (1 - self.balance) * to_posterior
+        return Code(z.to(context.dtype), to_prior.detach() / NATS_PER_BIT, penalty)
+
+    def prior(self, context: Tensor, n: int, generator: torch.Generator | None = None) -> Tensor:
+        """`n` one-hot draws of p(c | x), ``[n, B, S, K]``."""
+        log_p = self.log_prior(context)[:, None].expand(-1, n, -1, -1)
+        return one_hot_draw(log_p, generator).transpose(0, 1).to(context.dtype)
+
+    def candidates(self, context: Tensor, target: Tensor | None) -> Candidates:
+        """All codes at the price -log p(c | x), or the likeliest where they are too many."""
+        codes, nats = code_candidates(self.log_prior(context), self.log_posterior(context, target))
+        return Candidates(codes.to(context.dtype), nats)
+
+    def posterior(self, context: Tensor, target: Tensor | None) -> Distribution | None:
+        """q(c | x, y), batch ``[B]``, event ``[S, K]``."""
+        logits = self.log_posterior(context, target)
+        return Independent(OneHotCategorical(logits=logits, validate_args=False), 1, validate_args=False)

@@ -1,0 +1,46 @@
+"""Keep the energy high by limiting what z may say: distortion plus the price of the code.
+
+loss = (E(x, y, z) + w(t) * beta * penalty(z)) / scale, with w rising linearly from 0 to 1 over the warm-up
+(Bowman et al. 2016, section 3): a price from the first step on kills the latent before it has learned to speak.
+"""
+
+from __future__ import annotations
+
+from vidssl.energy.base import Energy, LatentEnergy
+from vidssl.objectives.base import Objective
+from vidssl.types import Batch, Moment, StepOutput, UserError
+
+
+class LimitedLatent(Objective):
+    """The loss of every predictor whose latent has a price; without a latent, plain squared error.
+
+    Args:
+        scale: a constant in squared error per clip, e.g. the energy of the moving foreground. It sets where
+            gradient clipping bites and nothing else that Adam would notice.
+        warmup: share of the run over which the price rises from 0.
+
+    Raises:
+        UserError: at the first step, for an energy without a latent slot.
+    """
+
+    def __init__(self, scale: float, warmup: float = 0.2) -> None:
+        super().__init__()
+        self.scale, self.warmup = scale, warmup
+
+    def loss(self, energy: Energy, batch: Batch, moment: Moment) -> StepOutput:
+        """One step's loss; logs distortion and bits per clip, and the energy of an all-black prediction.
+
+        A distortion that stays at `black` on a dark scene means that the model paints nothing.
+        """
+        if not isinstance(energy, LatentEnergy):
+            raise UserError(f"LimitedLatent trains energies with a latent; got {type(energy).__name__}")
+        weight = min(1.0, moment.progress / self.warmup) if self.warmup > 0 else 1.0
+        found = energy.explain(batch.x, batch.y, moment.generator)
+        distortion = found.energy.mean()
+        loss = (distortion + weight * energy.price * found.code.penalty.mean()) / self.scale
+        logs = {
+            "distortion": distortion.detach(),
+            "rate_bits": found.code.rate_bits.mean(),
+            "black": batch.y.detach().square().sum((1, 2, 3, 4)).mean(),
+        }
+        return StepOutput(loss, logs)
