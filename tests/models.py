@@ -1,0 +1,59 @@
+"""Small models that several tests share."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from vidssl.energy.predictive import PixelEnergy
+from vidssl.latents.base import Latent
+from vidssl.latents.categorical import Categorical
+from vidssl.latents.gaussian import GaussianFixed, GaussianLearned
+from vidssl.latents.none import NoLatent
+from vidssl.latents.vq import VQ
+from vidssl.nets.decoders import CopyDecoder
+from vidssl.nets.encoders import ClipEncoder
+from vidssl.nets.predictors import MixPredictor
+
+WIDTH = 16
+LATENTS = ["none", "gaussian_fixed", "gaussian_learned", "gaussian_per_frame", "categorical", "categorical_slots", "vq", "vq_slots"]
+
+
+def latent(name: str) -> Latent:
+    """One of the project's latents, small."""
+    return {
+        "none": NoLatent,
+        "gaussian_fixed": lambda: GaussianFixed(WIDTH, 3),
+        "gaussian_learned": lambda: GaussianLearned(WIDTH, 3),
+        "gaussian_per_frame": lambda: GaussianLearned(WIDTH, 2, slots=6),
+        "categorical": lambda: Categorical(WIDTH, 8),
+        "categorical_slots": lambda: Categorical(WIDTH, 8, slots=6),
+        "vq": lambda: VQ(WIDTH, 8, dim=4),
+        "vq_slots": lambda: VQ(WIDTH, 8, dim=4, slots=6),
+    }[name]()
+
+
+def model(name: str, past: int = 4, future: int = 6, channels: int = 1, size: int = 32, seed: int = 0) -> PixelEnergy:
+    """A predictor with the latent `name`, in eval mode, its zero-initialised layers shaken so that z matters."""
+    torch.manual_seed(seed)
+    z = latent(name)
+    target = None if name == "none" else ClipEncoder(past + future, channels, WIDTH, 1)
+    energy = PixelEnergy(
+        size=size,
+        encoder=ClipEncoder(past, channels, WIDTH, 1),
+        target_encoder=target,
+        latent=z,
+        predictor=MixPredictor(WIDTH, z.slots * z.dim, 2),
+        decoder=CopyDecoder(future, channels, WIDTH, frame_width=8),
+        price=1.0,
+    )
+    with torch.no_grad():
+        for parameter in energy.parameters():
+            parameter.add_(0.1 * torch.randn_like(parameter))
+    return energy.eval()
+
+
+def clips(n: int = 3, past: int = 4, future: int = 6, channels: int = 1, size: int = 32, seed: int = 1) -> tuple[Tensor, Tensor]:
+    """Random pasts and futures in [0, 1]."""
+    made = torch.rand(n, past + future, channels, size, size, generator=torch.Generator().manual_seed(seed))
+    return made[:, :past], made[:, past:]

@@ -1,0 +1,77 @@
+"""Train for a given number of CPU minutes, not steps: how networks of different cost are compared.
+
+A plain loop on purpose: what it measures must hold no logging, no checkpoints and no validation. CPU seconds
+are those of this process, so other work on the machine does not lengthen or shorten the budget.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Iterator
+from copy import deepcopy
+from dataclasses import dataclass
+
+import torch
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+
+from vidssl.energy.base import Energy
+from vidssl.objectives.base import Objective
+from vidssl.types import Batch, Moment
+
+
+@dataclass
+class Spent:
+    """What a budget bought: the averaged model, steps, clips and CPU seconds of training alone."""
+
+    energy: Energy
+    steps: int
+    clips: int
+    cpu_seconds: float
+    loss: float
+
+    @property
+    def clips_per_second(self) -> float:
+        """Clips learned from per CPU second."""
+        return self.clips / self.cpu_seconds
+
+
+def train_for(
+    cpu_seconds: float,
+    energy: Energy,
+    objective: Objective,
+    batches: Iterator[Batch],
+    lr: float = 1e-3,
+    decay: float = 0.998,
+    seed: int = 0,
+    report: Callable[[float], None] = lambda share: None,
+) -> Spent:
+    """AdamW with 3 % warm-up and a cosine over the budget's share spent; gradients clipped at norm 1.
+
+    Args:
+        cpu_seconds: the budget; the time to make batches is not counted.
+        batches: endless.
+        decay: of the exponential average of weights, which is what is returned.
+        report: called with the share of the budget that is spent.
+    """
+    optimizer = torch.optim.AdamW(energy.parameters(), lr, betas=(0.9, 0.98), weight_decay=0.01)
+    average = AveragedModel(energy, multi_avg_fn=get_ema_multi_avg_fn(decay), use_buffers=True)
+    spent, step, clips, loss = 0.0, 0, 0, math.nan
+    energy.train()
+    while spent < cpu_seconds:
+        batch = next(batches).unit()
+        begin = time.process_time()
+        share = spent / cpu_seconds
+        for group in optimizer.param_groups:
+            group["lr"] = lr * min(1.0, share / 0.03 + 0.01) * 0.5 * (1 + math.cos(math.pi * share))
+        noise = torch.Generator().manual_seed(seed * 1_000_003 + step)
+        found = objective.loss(energy, batch, Moment(int(share * 10_000), 10_000, noise))
+        optimizer.zero_grad()
+        found.loss.backward()
+        torch.nn.utils.clip_grad_norm_(energy.parameters(), 1.0)
+        optimizer.step()
+        average.update_parameters(energy)
+        spent += time.process_time() - begin
+        step, clips, loss = step + 1, clips + len(batch.x), float(found.loss.detach())
+        report(min(1.0, spent / cpu_seconds))
+    return Spent(deepcopy(average.module).eval(), step, clips, spent, loss)
