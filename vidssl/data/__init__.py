@@ -1,0 +1,1 @@
+"""Video files to clips to batches; and worlds whose futures are known."""
