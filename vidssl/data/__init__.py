@@ -1,1 +1,1 @@
-"""Video files to clips to batches; and worlds whose futures are known."""
+"""Video files and worlds, to clips, to batches. Import from the modules; nothing is re-exported."""

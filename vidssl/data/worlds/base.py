@@ -14,6 +14,10 @@ import torch
 from torch import Tensor
 
 
+TEST_SEED = 1 << 31
+"""Worlds draw test material (digits that training never shows) for seeds from here on."""
+
+
 @dataclass
 class Episode:
     """One clip with its truth.

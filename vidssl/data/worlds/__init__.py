@@ -1,0 +1,1 @@
+"""Worlds: video whose futures and their probabilities are known exactly."""

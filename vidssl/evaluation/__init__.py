@@ -1,0 +1,1 @@
+"""Scores with their protocols, energy tests, speed, and the page that shows them. Reads models, never the reverse."""

@@ -1,0 +1,1 @@
+"""Training under Lightning: the task, checkpoints that survive, callbacks that look and never touch."""

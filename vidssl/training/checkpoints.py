@@ -1,0 +1,91 @@
+"""Checkpoints that are whole or not there.
+
+A checkpoint is written beside its final place, flushed to disk, and renamed; its SHA-256 lies beside it. Lightning's own
+writer goes through the temporary directory, and where that is another file system a full disk destroys the previous
+checkpoint. Loading never runs code from the file.
+"""
+
+from __future__ import annotations
+
+import pickle
+from pathlib import Path
+from typing import Any
+
+import torch
+from lightning.fabric.plugins.io import TorchCheckpointIO
+
+from vidssl.files import atomic, sha256_of
+from vidssl.types import UserError
+
+
+def digest_path(path: Path) -> Path:
+    """Where the SHA-256 of a checkpoint lies."""
+    return path.with_name(path.name + ".sha256")
+
+
+def verify(path: Path) -> None:
+    """Refuse a checkpoint that is not what was written.
+
+    Raises:
+        UserError: missing, truncated or altered.
+    """
+    if not path.is_file():
+        raise UserError(f"there is no checkpoint {str(path)!r}: give the path of a .ckpt file, or 'last'")
+    digest = digest_path(path)
+    if digest.is_file() and digest.read_text().split()[0] != sha256_of(path):
+        raise UserError(f"the checkpoint {str(path)!r} is not what was written (its SHA-256 differs): use an older one")
+
+
+def newest(folder: Path) -> Path:
+    """The newest checkpoint below `folder` that verifies.
+
+    Raises:
+        UserError: when there is none.
+    """
+    for path in sorted(folder.rglob("*.ckpt"), key=lambda p: p.stat().st_mtime, reverse=True):
+        try:
+            verify(path)
+        except UserError:
+            continue
+        return path
+    raise UserError(f"there is no whole checkpoint below {str(folder)!r} to go on from: start without --ckpt_path")
+
+
+class AtomicCheckpointIO(TorchCheckpointIO):
+    """Lightning's way to files, made safe."""
+
+    def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any | None = None) -> None:
+        """Write `checkpoint` and its digest; on any failure what was there stays.
+
+        Raises:
+            UserError: no room, or no right to write.
+        """
+        final = Path(path)
+        final.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            with atomic(final) as temporary:
+                torch.save(checkpoint, temporary)
+                digest = sha256_of(temporary)
+                # a crash between the two renames leaves a checkpoint without a digest, never one with a false digest
+                digest_path(final).unlink(missing_ok=True)
+            with atomic(digest_path(final)) as temporary:
+                Path(temporary).write_text(f"{digest}  {final.name}\n")
+        except (OSError, RuntimeError) as error:  # torch reports a full disk as RuntimeError
+            raise UserError(f"the checkpoint {str(final)!r} could not be written ({error}); the one before it is as it was") from error
+
+    def load_checkpoint(self, path: Any, map_location: Any = None, weights_only: bool | None = True) -> dict[str, Any]:
+        """Read a checkpoint that verifies, tensors and plain values only.
+
+        Raises:
+            UserError: missing, truncated, altered, or holding more than weights.
+        """
+        verify(Path(path))
+        try:
+            return torch.load(path, map_location=map_location or "cpu", weights_only=True)
+        except (RuntimeError, EOFError, OSError, pickle.UnpicklingError) as error:
+            raise UserError(f"{str(path)!r} is no whole checkpoint: {str(error).splitlines()[0]}") from error
+
+    def remove_checkpoint(self, path: Any) -> None:
+        """Delete a checkpoint with its digest."""
+        super().remove_checkpoint(path)
+        digest_path(Path(path)).unlink(missing_ok=True)
