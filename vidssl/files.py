@@ -27,7 +27,7 @@ def atomic(path: str | Path) -> Iterator[Path]:
     format by suffix choose the right one. The block must have closed the file when it ends.
 
     Raises:
-        OSError: no room, no permission; `path` is then as it was.
+        OSError: no room, no permission; it names `path`, which is then as it was.
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -36,9 +36,11 @@ def atomic(path: str | Path) -> Iterator[Path]:
         yield draft
         sync(draft)
         os.replace(draft, path)
-    except BaseException:
+    except BaseException as error:
         with suppress(OSError):
             draft.unlink(missing_ok=True)
+        if isinstance(error, OSError) and error.filename in (None, str(draft)):
+            error.filename = str(path)  # a full disk does not say whose write it was; the user knows no draft
         raise
     with suppress(OSError):  # some file systems cannot flush a folder; the file itself is safe already
         sync(path.parent)

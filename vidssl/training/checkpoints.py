@@ -83,7 +83,7 @@ class AtomicCheckpointIO(TorchCheckpointIO):
         try:
             return torch.load(path, map_location=map_location or "cpu", weights_only=True)
         except (RuntimeError, EOFError, OSError, pickle.UnpicklingError) as error:
-            raise UserError(f"{str(path)!r} is no whole checkpoint: {str(error).splitlines()[0]}") from error
+            raise UserError(f"{str(path)!r} is no whole checkpoint: {str(error).splitlines()[0][:160]}") from error
 
     def remove_checkpoint(self, path: Any) -> None:
         """Delete a checkpoint with its digest."""

@@ -114,7 +114,7 @@ class PredictionTask(L.LightningModule):
             "data": data.protocol() if data is not None else {},
             "record": {
                 "vidssl": vidssl.__version__,
-                "torch": torch.__version__,
+                "torch": str(torch.__version__),
                 "steps": self.trainer.global_step,
                 "seed": self.seed,
                 "objective": type(self.objective).__name__,

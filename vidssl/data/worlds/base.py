@@ -1,8 +1,8 @@
 """The contract of a world: video whose futures, and their probabilities, are known exactly.
 
 An episode is a pure function of (seed, index). Its future is made of independent *factors*, one
-per object; each factor takes one of finitely many *modes* (a direction, a trajectory). So the
-truth about a past is a list of probability vectors, one a factor, and a future is an index per factor.
+per object; each factor takes one of finitely many *modes* (a direction, a trajectory), which have numbers. So the
+truth about a past is a list of probability vectors, one a factor, and a future is one number per factor.
 """
 
 from __future__ import annotations
@@ -12,7 +12,6 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
-
 
 TEST_SEED = 1 << 31
 """Worlds draw test material (digits that training never shows) for seeds from here on."""
@@ -58,7 +57,12 @@ class World(ABC):
 
     @abstractmethod
     def probabilities(self, state: Tensor) -> list[Tensor]:
-        """One vector per factor: p(mode | past), exact, each summing to 1 (float64)."""
+        """One vector per factor: p(mode | past), exact, each summing to 1 (float64); in the order of :meth:`modes`.
+
+        Raises:
+            UserError: where a world has more modes than can be listed; `draw`, `surprise_bits` and
+                `entropy_bits` work there too.
+        """
 
     @abstractmethod
     def render(self, state: Tensor, modes: Tensor) -> Tensor:
@@ -71,6 +75,15 @@ class World(ABC):
     @abstractmethod
     def wrong(self, state: Tensor, kind: str, generator: torch.Generator) -> Tensor:
         """An impossible future of `kind` for this past, ``[Ty, C, H, W]`` uint8."""
+
+    def modes(self, state: Tensor) -> list[Tensor]:
+        """The modes' numbers, one int64 vector per factor; 0 .. K - 1 unless a world says otherwise."""
+        return [torch.arange(len(p)) for p in self.probabilities(state)]
+
+    def surprise_bits(self, state: Tensor, modes: Tensor) -> Tensor:
+        """-log2 p(mode | past) of ``modes [M, F]``, ``[M, F]`` float64; infinite where there is no such mode."""
+        columns = [torch.cat([p, p.new_zeros(1)])[m] for p, m in zip(self.probabilities(state), modes.unbind(1))]
+        return -torch.stack(columns, 1).log2()
 
     def entropy_bits(self, state: Tensor) -> float:
         """H(y | x) in bits: what a perfect z says about this future."""

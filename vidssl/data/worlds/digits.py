@@ -34,15 +34,18 @@ class Digits:
     """
 
     def __init__(self, size: int, mnist_root: str | None = None) -> None:
-        small, count = _scikit() if mnist_root is None else _mnist(str(mnist_root))
-        self.size = size
-        self._small = small
+        self.size, self.mnist_root = size, mnist_root
+        small, count = self._pictures()
         self._resize = _resize_matrix(small.shape[-1], size)
         self.train, self.test = range(count), range(count, len(small))
 
+    def _pictures(self) -> tuple[np.ndarray, int]:
+        # not an attribute: a pool that is sent to a worker process must not carry 50 MB
+        return _scikit() if self.mnist_root is None else _mnist(str(self.mnist_root))
+
     def __getitem__(self, number: int) -> np.ndarray:
         """Digit `number`, ``[size, size]`` uint8, resized smoothly."""
-        image = self._resize @ self._small[number].astype(np.float32) @ self._resize.T
+        image = self._resize @ self._pictures()[0][number].astype(np.float32) @ self._resize.T
         return np.clip(image + 0.5, 0, 255).astype(np.uint8)
 
 

@@ -75,3 +75,46 @@ def simulate(start: np.ndarray, prior: np.ndarray, frames: int, n: int, limit: i
         velocity = np.where(wall < 0, velocity, OUTCOMES[wall, rng.integers(36, size=n)])
         found[:, t] = position
     return found
+
+
+def number(track: np.ndarray, prior: np.ndarray, limit: int) -> np.ndarray:
+    """The number of each track ``[M, T + 1, 2]`` (frame 0 is the last of the past): ``[M]`` int64, -1 where impossible.
+
+    Several velocities can give one track, since a wall hides how far a step would have gone. The number spells the first
+    choice that gives the track: a velocity at the start, then an outcome in base 36 at each wall. A
+    bounce in the last frame shows in no pixel and is not spelt.
+    """
+    future = backward(track, limit)
+    fits = (prior > 0) * (future[0] > 0)
+    velocity = fits.argmax(1)
+    found, place = velocity.astype(np.int64), np.full(len(track), 81, np.int64)
+    bounces, rows = np.zeros(len(track), int), np.arange(len(track))
+    for t in range(track.shape[1] - 2):
+        _, wall = step(track[:, t], velocity, limit)
+        hit, spelt = wall >= 0, OUTCOMES[wall]
+        choice = (future[t + 1][rows[:, None], spelt] > 0).argmax(1)
+        velocity = np.where(hit, spelt[rows, choice], velocity)
+        bounces += hit
+        writes = hit & (bounces <= MOST_BOUNCES)
+        found += np.where(writes, choice * place, 0)
+        place = np.where(writes & (bounces < MOST_BOUNCES), place * 36, place)
+    return np.where(fits.any(1) & (bounces <= MOST_BOUNCES), found, -1)
+
+
+def track_of(numbers: np.ndarray, start: np.ndarray, frames: int, limit: int) -> np.ndarray:
+    """The tracks of :func:`number`: ``[M]`` -> ``[M, frames, 2]``, without the starting frame."""
+    rest, velocity = np.divmod(np.asarray(numbers, np.int64), 81)
+    position = np.repeat(np.asarray(start, int)[None], len(rest), 0)
+    found = np.empty((len(rest), frames, 2), int)
+    for t in range(frames):
+        position, wall = step(position, velocity, limit)
+        after, outcome = np.divmod(rest, 36)
+        velocity = np.where(wall < 0, velocity, OUTCOMES[wall, outcome])
+        rest = np.where(wall < 0, rest, after)
+        found[:, t] = position
+    return found
+
+
+def probability(track: np.ndarray, prior: np.ndarray, limit: int) -> np.ndarray:
+    """p(track | past) of tracks ``[M, T + 1, 2]``, ``[M]``; every velocity that gives the track counts."""
+    return backward(track, limit)[0] @ prior

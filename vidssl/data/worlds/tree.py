@@ -1,0 +1,96 @@
+"""All futures of one bouncing object: their list where it is short, their number and entropy always.
+
+A future is a track, the positions that can be seen. Tracks branch at walls, 36 ways at most, and differ in
+how many there are: one where no wall is near, 2,500 for the median past of the default world, millions near a corner.
+Entropy does not need the list: two beginnings of a track that lead to the same position and belief go on
+alike, so they are followed as one (the chain rule adds up what each frame reveals).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from vidssl.data.worlds.walls import DRAWN, OUTCOMES, step
+from vidssl.types import UserError
+
+
+def tracks(start: np.ndarray, prior: np.ndarray, frames: int, limit: int, most: int) -> tuple[np.ndarray, np.ndarray]:
+    """Every track and its probability: ``[K, frames, 2]`` and ``[K]``.
+
+    Raises:
+        UserError: there are more than `most`.
+    """
+    velocity = np.flatnonzero(prior)
+    weight, branch = prior[velocity], np.zeros(len(velocity), int)  # particles: velocities on branches
+    found = np.asarray(start)[None, None]
+    for t in range(frames):
+        here, wall = step(found[branch, -1], velocity, limit)
+        keys, child = np.unique((branch * limit + here[:, 0]) * limit + here[:, 1], return_inverse=True)
+        if len(keys) > most:
+            raise UserError(
+                f"at most {most} futures of one object are listed, and this past has more; draw futures, or ask for surprise_bits"
+            )
+        last = np.stack([keys // limit % limit, keys % limit], 1)
+        found = np.concatenate([found[keys // limit**2], last[:, None]], 1)
+        if t == frames - 1:
+            return found[:, 1:], np.bincount(child, weight, len(keys))
+        branch, velocity, weight = _redraw(child, velocity, weight, wall, len(keys))
+    raise AssertionError("a future has at least one frame")
+
+
+def _redraw(
+    child: np.ndarray, velocity: np.ndarray, weight: np.ndarray, wall: np.ndarray, count: int
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """New velocities for the particles that hit a wall, each branch and wall once."""
+    free = wall < 0
+    hits = np.bincount(child[~free] * 4 + wall[~free], weight[~free], count * 4)
+    cell = np.flatnonzero(hits)
+    branch = np.concatenate([child[free], np.repeat(cell // 4, 36)])
+    velocity = np.concatenate([velocity[free], OUTCOMES[cell % 4].reshape(-1)])
+    weight = np.concatenate([weight[free], np.repeat(hits[cell] / 36, 36)])
+    return branch, velocity, weight
+
+
+@dataclass(frozen=True)
+class Spread:
+    """How wide the futures of one object spread.
+
+    Attributes:
+        bits: exact entropy of the track.
+        count: how many tracks there are (a float: it can be astronomical).
+        bits_at: ``[frames]``, what each frame reveals, in bits.
+    """
+
+    bits: float
+    count: float
+    bits_at: np.ndarray
+
+
+def spread(start: np.ndarray, prior: np.ndarray, frames: int, limit: int) -> Spread:
+    """Entropy and number of the tracks, exact, by following beliefs instead of tracks."""
+    place, belief = np.asarray(start)[None], np.asarray(prior, float)[None]
+    mass, ways, bits_at = np.ones(1), np.ones(1), np.zeros(frames)
+    for t in range(frames):
+        node, velocity = np.nonzero(belief)
+        weight = belief[node, velocity]
+        here, wall = step(place[node], velocity, limit)
+        keys, child = np.unique((node * limit + here[:, 0]) * limit + here[:, 1], return_inverse=True)
+        parent = keys // limit**2
+        share = np.bincount(child, weight, len(keys))  # p(position | node)
+        bits_at[t] = -(mass[parent] * share * np.log2(share)).sum()
+        after = np.zeros((len(keys), 81))
+        free = wall < 0
+        np.add.at(after, (child[free], velocity[free]), weight[free])
+        hits = np.bincount(child[~free] * 4 + wall[~free], weight[~free], len(keys) * 4)
+        after += hits.reshape(-1, 4) @ DRAWN
+        after /= share[:, None]
+        # nodes that look alike from here on become one
+        mine = np.concatenate([(keys % limit**2)[:, None], np.round(after, 12)], 1)
+        _, first, same = np.unique(mine.view([("", mine.dtype)] * 82), return_index=True, return_inverse=True)
+        same = same.reshape(-1)
+        mass = np.bincount(same, mass[parent] * share)
+        ways = np.bincount(same, ways[parent])
+        belief, place = after[first], np.stack([keys // limit % limit, keys % limit], 1)[first]
+    return Spread(float(bits_at.sum()), float(ways.sum()), bits_at)

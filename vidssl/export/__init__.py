@@ -1,0 +1,1 @@
+"""What leaves the house: safetensors beside a JSON card, and the way back in. Nothing here runs code from a file."""

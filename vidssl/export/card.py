@@ -1,0 +1,106 @@
+"""The card of an exported folder: all that somebody else needs to use the weights beside it.
+
+``card.json`` says how the model is built (class paths of this package and their arguments), what it
+takes (frames, channels, size, pixel range, frame rate, resize kernel), what it gives, how it was
+trained on which data, and the sha256 of the weights.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from vidssl import __version__
+from vidssl.energy.base import Energy
+from vidssl.spec import Part, spec_of
+from vidssl.types import UserError
+
+FORMAT = 1
+NAME = "card.json"
+WEIGHTS = {"encoder": "encoder.safetensors", "model": "model.safetensors"}
+LICENCE = (
+    "vidssl is under Apache-2.0. The licence of these weights is for whoever trained them to state; "
+    "the licence of the training data may limit it."
+)
+
+
+@dataclass
+class Provenance:
+    """Where a model comes from.
+
+    Attributes:
+        data: the data's protocol: which clips, at what rate, resized how.
+        record: the training: steps, seed, versions.
+        sha256: of the file that its weights were read from.
+    """
+
+    data: dict[str, Any]
+    record: dict[str, Any]
+    sha256: str
+
+
+def card_of(energy: Energy, what: str, part: Part, origin: Provenance, sha256: str) -> dict[str, Any]:
+    """The card of `part` (the encoder of `energy`, or all of it) whose weights have `sha256`.
+
+    The shape of the features is measured with a black clip, not derived.
+    """
+    with torch.inference_mode():
+        like = next(energy.parameters())
+        black = torch.zeros(1, energy.past, energy.channels, energy.size, energy.size, device=like.device)
+        shape = list(energy.encode(black).shape[1:])
+    tensors = part.state_dict()
+    return {
+        "format": FORMAT,
+        "what": what,
+        "vidssl": __version__,
+        "model": spec_of(part),
+        "input": {
+            "axes": "B T C H W",
+            "frames": energy.past,
+            "channels": energy.channels,
+            "size": energy.size,
+            "pixels": "float32 in [0, 1]: uint8 / 255, no mean or deviation",
+            "stride": origin.data.get("stride", 1),
+            "fps": origin.data.get("fps"),
+            "resize": origin.data.get("resize"),
+        },
+        "output": {"axes": "B D H W", "features": shape, "future_frames": energy.future if what == "model" else None},
+        "weights": {
+            "file": WEIGHTS[what],
+            "sha256": sha256,
+            "tensors": len(tensors),
+            "parameters": sum(p.numel() for p in part.parameters()),
+        },
+        "training": origin.record,
+        "data": origin.data,
+        "licence": LICENCE,
+    }
+
+
+def read_card(folder: Path) -> dict[str, Any]:
+    """The card of an exported folder, checked.
+
+    Raises:
+        UserError: none, no JSON, of a format that this version does not read, or with fields missing.
+    """
+    path = folder / NAME
+    if not path.is_file():
+        raise UserError(f"an exported folder has a {NAME}; {str(folder)!r} has none: export the model again")
+    try:
+        card = json.loads(path.read_text("utf-8"))
+    except (ValueError, RecursionError) as error:
+        raise UserError(f"{str(path)!r} is not whole JSON ({error}): copy or export it again") from error
+    if not isinstance(card, dict) or card.get("format") != FORMAT:
+        found = card.get("format") if isinstance(card, dict) else type(card).__name__
+        raise UserError(f"this vidssl reads cards of format {FORMAT}; {str(path)!r} has {found!r}: use the vidssl that wrote it")
+    what, weights = card.get("what"), card.get("weights")
+    # the file's name is compared, not followed: a card cannot point outside its folder
+    whole = isinstance(what, str) and what in WEIGHTS and isinstance(weights, dict) and weights.get("file") == WEIGHTS[what]
+    whole = whole and isinstance(weights.get("sha256"), str) and isinstance(card.get("model"), dict)
+    if not whole or not all(isinstance(card.get(k), dict) for k in ("input", "output", "training", "data")):
+        raise UserError(f"{str(path)!r} is not a card as vidssl writes it (what, weights, model, input, ...): export it again")
+    return card

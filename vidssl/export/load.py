@@ -1,0 +1,154 @@
+"""Opens a model for use: a checkpoint, an exported folder, or a shipped model by name. No Lightning, no code from the file."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+import torch
+from torch import Tensor, nn
+
+from vidssl.energy.base import Energy
+from vidssl.export.card import NAME, WEIGHTS, Provenance, read_card
+from vidssl.export.weights import fill, read_checkpoint, read_safetensors
+from vidssl.house import PACKAGE
+from vidssl.nets.encoders import Encoder
+from vidssl.spec import build
+from vidssl.types import UserError, to_unit
+
+FORMAT = 1  # of a checkpoint's "vidssl" record
+PREFIX = "energy."  # of the model's tensors among a training task's
+Placed = TypeVar("Placed", bound=nn.Module)
+
+
+@dataclass
+class Opened:
+    """A model ready for use (eval mode, on its device) and where it comes from."""
+
+    energy: Energy
+    origin: Provenance
+
+
+class FrozenEncoder(nn.Module):
+    """An encoder that left the house, with its card.
+
+    Attributes:
+        encoder: the network.
+        card: the JSON card: what it takes (``card["input"]``), what it gives (``card["output"]``), how it was trained.
+    """
+
+    def __init__(self, encoder: Encoder, card: dict[str, Any]) -> None:
+        super().__init__()
+        self.encoder, self.card = encoder, card
+
+    def encode(self, x: Tensor) -> Tensor:
+        """Features of clips ``[B, T, C, H, W]``, uint8 or float in [0, 1], as ``[B, D, h, w]``."""
+        return self.encoder(to_unit(x))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """The same as :meth:`encode`."""
+        return self.encode(x)
+
+
+def shipped() -> dict[str, Path]:
+    """Names and folders of the models that come with the package."""
+    return {path.parent.name: path.parent for path in sorted((PACKAGE / "models").glob(f"*/{NAME}"))}
+
+
+def load_energy(model: str | Path, device: str = "cpu") -> Energy:
+    """The model called `model`, in eval mode on `device`: see :func:`open_model`.
+
+    Raises:
+        UserError: one line that says what is wrong with the file and what to do.
+    """
+    return open_model(model, device).energy
+
+
+def open_model(model: str | Path, device: str = "cpu") -> Opened:
+    """A checkpoint (.ckpt), an exported folder or a shipped model's name, with its origin.
+
+    Raises:
+        UserError: there is no such model, or it is not whole, not of vidssl, or an encoder only.
+    """
+    path = _find(model)
+    opened = _open_folder(path) if path.is_dir() else _open_checkpoint(path)
+    opened.energy = _place(opened.energy, device)
+    return opened
+
+
+def load_encoder(model: str | Path, device: str = "cpu") -> FrozenEncoder:
+    """An exported encoder, in eval mode on `device`, with its card.
+
+    Raises:
+        UserError: not an exported encoder, or not whole.
+    """
+    path = _find(model)
+    if not path.is_dir() or (card := read_card(path))["what"] != "encoder":
+        raise UserError(
+            f"an encoder is a folder that `vidssl export` wrote; {str(model)!r} is a whole model: export its encoder, "
+            f"or use vidssl.load(...).encode"
+        )
+    encoder = build(card["model"])
+    if not isinstance(encoder, Encoder):
+        raise UserError(f"the card of {str(model)!r} describes a {type(encoder).__name__}, no encoder: export it again")
+    fill(encoder, read_safetensors(path / WEIGHTS["encoder"], card["weights"]["sha256"]), repr(str(model)))
+    # the layout of a whole model, so that an exported encoder gives the same bits and is as fast
+    return _place(FrozenEncoder(encoder.to(memory_format=torch.channels_last), card), device)
+
+
+def _find(model: str | Path) -> Path:
+    path = Path(model)
+    if path.is_file():
+        return path.parent if path.name in (NAME, *WEIGHTS.values()) else path
+    if path.is_dir():
+        if not (path / NAME).is_file() and (found := sorted(path.rglob("*.ckpt"))):
+            raise UserError(f"{str(path)!r} is a run and not an export: give one of its checkpoints, such as {str(found[-1])!r}")
+        return path
+    known = shipped()
+    if str(model) in known:
+        return known[str(model)]
+    names = ", ".join(known) or "none in this version"
+    raise UserError(f"a model is a checkpoint, an exported folder or a shipped model ({names}); there is no {str(model)!r}")
+
+
+def _open_folder(path: Path) -> Opened:
+    card = read_card(path)
+    if card["what"] != "model":
+        raise UserError(
+            f"{str(path)!r} holds an encoder only, which has no futures: open it with vidssl.export.load.load_encoder, "
+            f"or export the whole model with --what model"
+        )
+    energy = _energy(card["model"], str(path))
+    fill(energy, read_safetensors(path / WEIGHTS["model"], card["weights"]["sha256"]), repr(str(path)))
+    return Opened(energy, Provenance(card["data"], card["training"], card["weights"]["sha256"]))
+
+
+def _open_checkpoint(path: Path) -> Opened:
+    checkpoint, sha256 = read_checkpoint(path)
+    record = checkpoint["vidssl"]
+    if record.get("format") != FORMAT:
+        raise UserError(
+            f"this vidssl opens checkpoints of format {FORMAT}; {str(path)!r} has {record.get('format')!r}: "
+            f"use the vidssl that wrote it"
+        )
+    tensors, data, training = checkpoint.get("state_dict"), record.get("data"), record.get("record")
+    if not all(isinstance(part, dict) for part in (tensors, data, training)):
+        raise UserError(f"{str(path)!r} has no state_dict, or its record has no data and record: use another checkpoint")
+    energy = _energy(record.get("energy"), str(path))
+    fill(energy, {k[len(PREFIX) :]: v for k, v in tensors.items() if str(k).startswith(PREFIX)}, repr(str(path)))
+    return Opened(energy, Provenance(data, training, sha256))
+
+
+def _energy(spec: Any, source: str) -> Energy:
+    energy = build(spec) if isinstance(spec, dict) else None
+    if not isinstance(energy, Energy):
+        raise UserError(f"a model is an energy; {source!r} describes a {type(energy).__name__}")
+    return energy
+
+
+def _place(module: Placed, device: str) -> Placed:
+    try:
+        return module.to(device).eval()
+    except (RuntimeError, AssertionError) as error:  # torch says it in either way, depending on how it was built
+        raise UserError(f"a device is cpu, or cuda where there is one; {device!r} cannot be used: {error}") from error
