@@ -25,6 +25,8 @@ MAY = {  # a room may import these rooms, itself and the ground floor
     "render": {"data"},
     "training": {"nets", "latents", "energy", "objectives", "data", "render"},
     "cli": set(),
+    "progress": set(),
+    "bench": {"nets", "latents", "energy", "objectives", "data", "evaluation", "training"},
 }
 VIDEO_LIBRARIES = {"av", "decord", "torchcodec"}
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from vidssl.data.config import load_data
 from vidssl.evaluation.evaluate import evaluate
-from vidssl.export.load import load_energy, open_model
+from vidssl.export.load import open_model
 from vidssl.files import write_json
 from vidssl.progress import bar, table
 
@@ -47,10 +47,10 @@ def main(argv: list[str]) -> None:
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--output", default="metrics.json")
     args = parser.parse_args(argv)
-    energy, loaded = load_energy(args.model, args.device), open_model(args.model)
+    opened = open_model(args.model, args.device)
     data = load_data(args.data, **({"folder": args.folder} if args.folder else {}))
     metrics = evaluate(
-        energy, data, args.futures, args.draws, args.pasts, args.limit, args.seed, args.device, loaded.sha256, bar
+        opened.energy, data, args.futures, args.draws, args.pasts, args.limit, args.seed, args.device, opened.sha256, bar
     )
     write_json(Path(args.output), metrics)
     table(f"{args.model} on {args.data}", rows(metrics))

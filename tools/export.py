@@ -21,7 +21,7 @@ def main(argv: list[str]) -> None:
     parser.add_argument("--what", choices=list(WEIGHTS), default="encoder", help="the encoder only (default), or the whole model")
     arguments = parser.parse_args(argv)
     opened = open_model(arguments.model)
-    card = export(opened.energy, opened.origin, arguments.output, arguments.what)
+    card = export(opened, arguments.output, arguments.what)
     table = Table("file", "holds", title=f"in {arguments.output}", title_justify="left")
     weights, given = card["weights"], card["input"]
     table.add_row(weights["file"], f"{weights['parameters']:,} parameters, sha256 {weights['sha256'][:12]}")

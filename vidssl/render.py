@@ -23,7 +23,7 @@ PAPER, INK, EMPTY = (250, 250, 250), (30, 30, 30), (215, 215, 215)
 PAST, TRUTH, DRAWN = (60, 110, 190), (40, 150, 70), (235, 120, 20)
 TILE = 128  # pixels that a frame should fill, about
 BORDER, GAP, LINE, TEXT = 3, 4, 20, 14
-STILL_ROWS, STILL_COLUMNS, FILM_TILES = 16, 16, 24  # more than a person can take in
+STILL_ROWS, STILL_COLUMNS, FILM_TILES = 12, 16, 24  # more than a person can take in
 HOLD = 4  # frames that a film rests on its end before it starts again
 
 
@@ -154,19 +154,20 @@ def _spread(count: int, limit: int) -> list[int]:
     return list(range(count)) if count <= limit else [round(i) for i in np.linspace(0, count - 1, limit)]
 
 
-def _scale(scene: Scene) -> int:
-    return max(1, round(TILE / max(scene.x.shape[2:])))
+def _factor(frame: np.ndarray) -> int:
+    """How many times a frame ``[C, H, W]`` is enlarged."""
+    return max(1, round(TILE / max(frame.shape[1:])))
 
 
 def _cell(scene: Scene) -> tuple[int, int]:
     """Height and width of a tile with its border."""
-    return tuple(side * _scale(scene) + 2 * BORDER for side in scene.x.shape[2:])
+    height, width = (side * _factor(scene.x[0]) + 2 * BORDER for side in scene.x.shape[2:])
+    return height, width
 
 
 def _tile(frame: np.ndarray, colour: tuple[int, int, int]) -> Image.Image:
     """A frame ``[C, H, W]``, enlarged, in a border."""
-    factor = max(1, round(TILE / max(frame.shape[1:])))
-    large = frame.repeat(factor, 1).repeat(factor, 2).transpose(1, 2, 0)
+    large = frame.repeat(_factor(frame), 1).repeat(_factor(frame), 2).transpose(1, 2, 0)
     large = large.repeat(3, 2) if large.shape[2] == 1 else large
     tile = Image.new("RGB", (large.shape[1] + 2 * BORDER, large.shape[0] + 2 * BORDER), colour)
     tile.paste(Image.fromarray(large), (BORDER, BORDER))

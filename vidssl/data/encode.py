@@ -1,11 +1,10 @@
 """Writes mp4 and gif files that any player and browser shows; the only file that imports av to write.
 
-A file appears whole or not at all: frames go to a temporary neighbour that is renamed at the end.
+A file appears whole or not at all.
 """
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterable, Iterator
 from fractions import Fraction
 from pathlib import Path
@@ -14,6 +13,7 @@ import av
 import numpy as np
 from torch import Tensor
 
+from vidssl.files import atomic
 from vidssl.types import UserError
 
 LIMIT_SIDE = 16384  # pixels; H.264 level 6.2 ends near there
@@ -58,7 +58,7 @@ def write_video(
         fps: frames per second.
         crf: quality, 0 (best) to 51; None leaves it to the codec.
         codec: FFmpeg's name of the encoder.
-        gop: frames from one key frame to the next; None leaves it to the codec.
+        gop: at most so many frames from one key frame to the next; None leaves it to the codec.
         options: more options of the encoder.
 
     Raises:
@@ -68,7 +68,7 @@ def write_video(
     path = Path(path)
     if not fps > 0:
         raise UserError(f"a video's rate is above 0 frames per second; got {fps}")
-    with _replacing(path) as temporary:
+    with atomic(path) as temporary:
         container = _container(temporary, path)
         try:
             with container:
@@ -82,7 +82,7 @@ def _container(temporary: Path, path: Path) -> av.container.OutputContainer:
     """An open file of the container that the suffix of `path` names."""
     options = {"movflags": "+faststart"} if path.suffix.lower() in (".mp4", ".mov", ".m4v") else {}
     try:
-        return av.open(str(temporary), "w", options=options)
+        return av.open(f"file:{temporary}", "w", options=options)
     except ValueError as error:  # av.ArgumentError is one: no such container
         raise UserError(f"a video's suffix names a container, such as .mp4; got {path.name!r}") from error
 
@@ -140,28 +140,10 @@ def write_gif(path: str | Path, frames: Tensor | np.ndarray | Iterable, fps: flo
     if not 0 < fps <= 50:
         raise UserError(f"a gif's rate is above 0 and at most 50 frames per second; got {fps}")
     pictures = [Image.fromarray(np.repeat(f, 3, 2) if f.shape[2] == 1 else f) for f in frames_of(frames)]
+    # equal frames stay frames of their own: merged ones would lose their share of time
     colours = [picture.quantize(256, dither=Image.Dither.NONE) for picture in pictures]
-    with _replacing(path) as temporary:
-        # Without disposal 1 and optimize=False Pillow merges equal frames and the timing of a pause is lost.
+    with atomic(path) as temporary:
         colours[0].save(
             temporary, "GIF", save_all=True, append_images=colours[1:], loop=0, optimize=False, duration=round(1000 / fps)
         )
     return path
-
-
-class _replacing:
-    """A temporary neighbour of `path` that takes its place on success and vanishes on failure."""
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        self.temporary = path.with_name(f".{path.stem}.{os.getpid()}.part{path.suffix}")
-
-    def __enter__(self) -> Path:
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        return self.temporary
-
-    def __exit__(self, kind: type | None, error: BaseException | None, trace: object) -> None:
-        if kind is None:
-            os.replace(self.temporary, self.path)
-        else:
-            self.temporary.unlink(missing_ok=True)

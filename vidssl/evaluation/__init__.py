@@ -1,1 +1,1 @@
-"""Scores with their protocols, energy tests, speed, and the page that shows them. Reads models, never the reverse."""
+"""Scores of a model: pixels, sets of futures, energies against wrong futures, truth in worlds; and pages that show them."""

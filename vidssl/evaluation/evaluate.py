@@ -1,4 +1,4 @@
-"""The protocols: one function from a model and data to every score, each with what makes it comparable."""
+"""From a model and data to every score, each with what makes it comparable: the keys of ``metrics.json``."""
 
 from __future__ import annotations
 
@@ -7,40 +7,25 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 import torch
-import torchmetrics
 from torch import Tensor
 
-import vidssl
-from vidssl.data.module import ClipData
+from vidssl.data.module import ClipData, ClipDataset
+from vidssl.data.worlds.base import World
+from vidssl.data.worlds.oracle import Truth, truth
 from vidssl.energy.base import Energy, LatentEnergy
-from vidssl.evaluation.futures import TrueFutures, true_futures
-from vidssl.evaluation.negatives import auroc, paired, wrong_futures
-from vidssl.evaluation.pixel import sharpness
-from vidssl.evaluation.sets import best_and_mean, set_scores
-from vidssl.evaluation.truth import code_scores, mode_scores
+from vidssl.evaluation.contrast import Contrast, wrong_futures
+from vidssl.evaluation.protocol import checksum, chosen, compare, protocol_of
+from vidssl.evaluation.sets import horizon, set_scores, sizes, summary
+from vidssl.evaluation.truth import FEW, calibration, code_scores, draws_needed, mode_scores, odds_of
 from vidssl.types import Batch, UserError, to_unit
 
-COMPARABLE = ("data", "past", "future", "size", "channels", "clips", "futures", "draws", "seed", "resize", "split")
-"""Fields of the protocol that must agree before two numbers are compared."""
+__all__ = ["compare", "evaluate"]
+ROWS = 32  # pasts at a time; fixed, so that scores do not depend on how the data is batched
+Progress = Callable[[Iterable, int, str], Iterable]
 
 
-def _mean(rows: list[dict[str, float]]) -> dict[str, float]:
-    keys = [key for key in rows[0] if all(key in row for row in rows)] if rows else []
-    return {key: sum(row[key] for row in rows) / len(rows) for key in keys}
-
-
-def _scores(parts: list[dict[str, Tensor]], ns: list[int]) -> dict[str, Any]:
-    whole = {k: torch.cat([part[k] for part in parts], dim=-1) for k in parts[0]}
-    best, mean = best_and_mean(whole, ns)
-    return {
-        "best_of_N": best,
-        "mean_of_N": mean,
-        "psnr": mean[str(ns[-1])]["psnr"],
-        "ssim": mean[str(ns[-1])]["ssim"],
-        "diversity": float(whole["diversity"].mean()),
-        "energy_score": float(whole["energy_score"].mean()),
-        "copy_last": {k: float(whole[f"copy_{k}"].mean()) for k in ("psnr", "ssim", "squared_error")},
-    }
+def _silent(items: Iterable, total: int, what: str) -> Iterable:
+    return items
 
 
 @torch.no_grad()
@@ -54,117 +39,149 @@ def evaluate(
     seed: int = 0,
     device: str = "cpu",
     weights: str = "",
-    progress: Callable[[Iterable, int, str], Iterable] = lambda items, total, what: items,
+    progress: Progress = _silent,
 ) -> dict[str, Any]:
     """All scores of `energy` on the test clips of `data`.
 
+    The same arguments give the same numbers: the draws come from a generator of their own, on the CPU whatever the device.
+
     Args:
-        futures: N, futures of each past for the set scores.
-        draws: futures of each past for frequencies in worlds; pasts: how many pasts these are measured on.
-        limit: test clips at most. seed: of the futures. weights: the SHA-256 of the model's file.
+        futures: N, futures of each past for the scores of sets.
+        draws: futures of each past for frequencies in worlds. pasts: how many pasts these are measured on.
+        limit: test clips at most, evenly spread over the test split. seed: of the draws.
+        weights: which model: the SHA-256 of its file, or by default of its weights.
+        progress: ``(items, total, what) -> items``, shows how far long work is.
 
     Returns:
         The keys of ``metrics.json``; ``ideal`` holds the same scores with the truth as the sampler, in worlds.
+        Scores that do not apply are left out.
 
     Raises:
-        UserError: data that the model was not made for, or without test clips.
+        UserError: data that the model was not made for or without test clips, or counts below one.
     """
     for name in ("past", "future", "channels", "size"):
         if getattr(data, name) != getattr(energy, name):
             raise UserError(f"model and data must agree on {name}; the model has {getattr(energy, name)}, the data {getattr(data, name)}")
+    for name, count in (("futures", futures), ("draws", draws), ("pasts", pasts)):
+        if count < 1:
+            raise UserError(f"an evaluation needs at least one of {name}; got {count}")
+    clips = data.clips("test")
+    which = chosen(len(clips), limit)
     energy.to(device).eval()
-    generator = torch.Generator(device).manual_seed(seed)
-    own = torch.Generator().manual_seed(seed)
-    ns = sorted({n for n in (1, 4, 16, 64) if n < futures} | {futures})
-    seen, sets, ideal_sets, energies, rates, sharp = 0, [], [], [], [], []
-    firsts: list[tuple[Tensor, Tensor, TrueFutures]] = []
-    loader = data.test_dataloader()
-    for raw in progress(loader, math.ceil(min(limit, len(loader.dataset)) / loader.batch_size), "clips"):
-        if seen >= limit:
-            break
-        batch = raw.map(lambda t: t[: limit - seen]).to(device).unit()
-        seen += len(batch.x)
-        made = energy.sample(batch.x, futures, generator)
-        sets.append({k: v.cpu() for k, v in set_scores(made, batch.y, batch.x).items()})
-        sharp.append((sharpness(made).mean(0) / sharpness(batch.y)).cpu())
-        truths = None
-        if data.world is not None and batch.state is not None:
-            states = batch.state.cpu()
-            truths = [true_futures(data.world, s, seed) for s in states]
-            firsts += [(batch.x[i], states[i], truths[i]) for i in range(len(states)) if len(firsts) + i < pasts]
-            drawn = [to_unit(data.world.render(s, data.world.draw(s, futures, own))) for s in states]
-            ideal_sets.append(set_scores(torch.stack(drawn, 1), batch.y.cpu(), batch.x.cpu()))
-        wrong = wrong_futures(batch, data.world, truths, seed)
-        energies.append({k: energy.free_energy(batch.x, v).cpu() for k, v in {"true": batch.y, **wrong}.items()})
-        if isinstance(energy, LatentEnergy):
-            rates.append(energy.explain(batch.x, batch.y, generator).code.rate_bits.cpu())
-    if not seen:
-        raise UserError("an evaluation needs test clips; the data has none: give more videos, or a larger test_share")
-    free = {k: torch.cat([e[k] for e in energies]) for k in energies[0]}
-    metrics: dict[str, Any] = {
-        "protocol": {
-            **data.protocol(),
-            "split": "test",
-            "clips": seen,
-            "futures": futures,
-            "draws": draws if data.world is not None else 0,
-            "seed": seed,
-            "weights": weights,
-            "best": "per past and metric, by the mean over future frames",
-            "vidssl": vidssl.__version__,
-            "torchmetrics": torchmetrics.__version__,
-        },
-        **_scores(sets, ns),
-        "sharpness": float(torch.cat(sharp).mean()),
-        "auroc": {k: auroc(free["true"], v) for k, v in free.items() if k != "true"},
-        "paired_accuracy": {k: paired(free["true"], v) for k, v in free.items() if k != "true"},
-        "free_energy": {k: float(v.mean()) for k, v in free.items()},
-    }
+    job = _Job(energy, data, seed, device, progress)
+    batch = job.load(clips, which)
+    counts = {"clips": len(which), "futures": futures, "seed": seed}
+    if data.world is not None:
+        counts |= {"draws": draws, "pasts": min(pasts, len(which))}
+    metrics = {"protocol": protocol_of(data, counts, weights or checksum(energy)), **job.clips(batch, futures)}
     if isinstance(energy, LatentEnergy):
-        metrics["rate_bits"] = float(torch.cat(rates).mean())
         metrics["capacity_bits"] = energy.latent.capacity_bits if math.isfinite(energy.latent.capacity_bits) else "inf"
     if data.world is not None:
-        metrics |= _world(energy, data, firsts, draws, generator, own, progress)
-        metrics["ideal"] |= _scores(ideal_sets, ns) | {"sharpness": 1.0, "auroc": {k: 1.0 for k in metrics["auroc"]}}
+        found = job.world(batch, [i * len(which) // min(pasts, len(which)) for i in range(min(pasts, len(which)))], draws)
+        metrics["ideal"] |= found.pop("ideal")
+        metrics |= found
     return metrics
 
 
-def _world(
-    energy: Energy,
-    data: ClipData,
-    firsts: list[tuple[Tensor, Tensor, TrueFutures]],
-    draws: int,
-    generator: torch.Generator,
-    own: torch.Generator,
-    progress: Callable[[Iterable, int, str], Iterable],
-) -> dict[str, Any]:
-    assert data.world is not None
-    modes, codes = [], []
-    for x, state, truth in progress(firsts, len(firsts), "pasts of the world"):
-        made = energy.sample(x[None], draws, generator)[:, 0].cpu()
-        modes.append(mode_scores(data.world, state, made, own))
-        if isinstance(energy, LatentEnergy):
-            codes.append(code_scores(energy, x, truth, own))
-    entropy = sum(data.world.entropy_bits(state) for _, state, _ in firsts) / len(firsts)
-    exact = all(truth.exact for _, _, truth in firsts)
-    known = {"information_bits": entropy, "rate_bits": entropy, "entropy_bits": entropy}
-    perfect = {"total_variation": 0.0, "mode_recall": 1.0, "mode_precision": 1.0, "energy_calibration": 1.0}
-    return {
-        **_mean(modes),
-        **_mean(codes),
-        "pasts": len(firsts),
-        "information_exact": exact,
-        "ideal": {**known, **perfect},
-    }
+class _Job:
+    """One evaluation under way."""
+
+    def __init__(self, energy: Energy, data: ClipData, seed: int, device: str, progress: Progress) -> None:
+        self.energy, self.known, self.device, self.progress = energy, data.world, device, progress
+        # the truth has a stream of its own that no model moves: all models meet the same draws and the same wrong futures
+        self.noise, self.fate = torch.Generator().manual_seed(seed), torch.Generator().manual_seed(seed + 1)
+
+    def load(self, clips: ClipDataset, which: list[int]) -> Batch:
+        """The chosen clips as one batch of uint8."""
+        parts = [which[i : i + ROWS] for i in range(0, len(which), ROWS)]
+        made = [clips.batch(0, part) for part in self.progress(parts, len(parts), "reading clips")]
+        state = None if made[0].state is None else torch.cat([b.state for b in made])
+        return Batch(torch.cat([b.x for b in made]), torch.cat([b.y for b in made]), torch.cat([b.key for b in made]), state=state)
+
+    def clips(self, whole: Batch, futures: int) -> dict[str, Any]:
+        """Scores of sets and energies, over all clips."""
+        n = len(whole.x)
+        parts = torch.arange(n).split(ROWS)
+        contrast, ideal, sets, rates = Contrast(self.energy), _Ideal(futures), [], []
+        for rows in self.progress(parts, len(parts), "futures and energies"):
+            x, y = (to_unit(video[rows]).to(self.device) for video in (whole.x, whole.y))
+            sets.append(_cpu(set_scores(self.energy.sample(x, futures, self.noise), y, x)))
+            other = to_unit(whole.y[(rows + n // 2) % n]).to(self.device) if n > 1 else None
+            if self.known is None or whole.state is None:
+                contrast.add(x, y, *wrong_futures(x, y, other))
+            else:
+                states = whole.state[rows]
+                truths = [truth(self.known, state, self.fate, FEW, FEW) for state in states]
+                contrast.add(x, y, *wrong_futures(x, y, other, self.known, states, truths, self.fate))
+                ideal.add(self.known, states, truths, x.cpu(), y.cpu(), self.fate)
+            if isinstance(self.energy, LatentEnergy):
+                code = self.energy.latent.infer(self.energy.encode(x), self.energy.target(x, y), self.noise)
+                rates.append(code.rate_bits.cpu())
+        metrics = {**summary(sets), "horizon": horizon(sets), **contrast.scores()}
+        if rates:
+            metrics["rate_bits"] = float(torch.cat(rates).mean())
+        if self.known is not None:
+            metrics |= ideal.scores()
+            metrics["ideal"]["auroc"] = dict.fromkeys(metrics["auroc"], 1.0)
+        return metrics
+
+    def world(self, whole: Batch, which: list[int], draws: int) -> dict[str, Any]:
+        """Scores against the known futures of the pasts `which`."""
+        assert self.known is not None and whole.state is not None
+        rows: list[dict[str, float]] = []
+        for i in self.progress(which, len(which), "pasts with known futures"):
+            x, state = to_unit(whole.x[i]).to(self.device), whole.state[i]
+            odds = odds_of(self.known, state)
+            made = self.energy.sample(x[None], draws_needed(odds, draws), self.noise)[:, 0].cpu()
+            rows += mode_scores(self.known.mode_of(state, made), odds, self.fate)
+            futures = truth(self.known, state, self.fate, FEW, FEW)
+            rows.append({"entropy_bits": self.known.entropy_bits(state), "exact": float(futures.exact)})
+            rows.append(calibration(self.energy, x, futures))
+            if isinstance(self.energy, LatentEnergy):
+                rows.append(code_scores(self.energy, x, futures, self.noise))
+        found = _means(rows)
+        entropy, exact = found.pop("entropy_bits"), found.pop("exact") == 1
+        ideal = {"entropy_bits": entropy, "rate_bits": entropy, "mode_precision": 1.0}
+        ideal |= {k: v for k, v in {"mode_recall": 1.0, "total_variation": 0.0, "energy_calibration": 1.0}.items() if k in found}
+        if "information_bits" in found:
+            ideal["information_bits"] = found.pop("ideal_information_bits")
+            found["information_exact"] = exact  # False: some pasts have too many futures, and FEW drawn ones stand for them
+        found["total_variation_share"] = sum("total_variation" in row for row in rows) / (len(which) * self.known.factors)
+        return {**found, "ideal": ideal}
 
 
-def compare(first: dict[str, Any], second: dict[str, Any]) -> None:
-    """Refuse to put two sets of numbers side by side when their protocols differ.
+class _Ideal:
+    """The scores of a sampler that draws from the truth, and of the one that always answers its mean."""
 
-    Raises:
-        UserError: naming each field and both values.
-    """
-    a, b = first["protocol"], second["protocol"]
-    differ = [f"{k}: {a.get(k)!r} and {b.get(k)!r}" for k in COMPARABLE if a.get(k) != b.get(k)]
-    if differ:
-        raise UserError(f"numbers are compared under one protocol; these differ in {'; '.join(differ)}: evaluate both alike")
+    def __init__(self, futures: int) -> None:
+        self.futures = futures
+        self.sets: list[dict[str, Tensor]] = []
+        self.means: list[dict[str, Tensor]] = []
+        self.truths: list[dict[str, float]] = []
+
+    def add(self, world: World, states: Tensor, truths: list[Truth], x: Tensor, y: Tensor, generator: torch.Generator) -> None:
+        """A batch of pasts with their known futures."""
+        drawn = [to_unit(world.render(state, world.draw(state, self.futures, generator))) for state in states]
+        self.sets.append(set_scores(torch.stack(drawn, 1), y, x))
+        self.means.append(set_scores(torch.stack([known.mean() for known in truths])[None], y, x))
+        for known in truths:
+            row = {"energy_score": known.energy_score(), "squared_error_of_mean": known.distortion(), "exact": float(known.exact)}
+            self.truths.append(row | ({f"best_of_{n}": known.best_of(n) for n in sizes(self.futures)} if known.exact else {}))
+
+    def scores(self) -> dict[str, Any]:
+        """``ideal``: on the same clips, by draws; below ``expected`` what the draws give on average. ``mean_future``: of the mean."""
+        mean = {k: v for k, v in summary(self.means).items() if k in ("psnr", "ssim", "squared_error")}
+        expected = _means(self.truths)
+        if expected.pop("exact") < 1:
+            expected = {k: v for k, v in expected.items() if not k.startswith("best_of")}
+        return {"mean_future": mean, "ideal": {**summary(self.sets), "expected": expected}}
+
+
+def _cpu(scores: dict[str, Tensor]) -> dict[str, Tensor]:
+    return {key: value.cpu() for key, value in scores.items()}
+
+
+def _means(rows: list[dict[str, float]]) -> dict[str, float]:
+    """Each key's mean over the rows that have it."""
+    keys = dict.fromkeys(key for row in rows for key in row)
+    return {key: sum(row[key] for row in rows if key in row) / sum(key in row for row in rows) for key in keys}

@@ -1,12 +1,13 @@
-"""Wrong futures, one kind at a time, and how well an energy tells them from the true one.
+"""Wrong futures, one kind at a time. Kinds are never pooled: easy ones would hide the telling ones.
 
-Kinds are never pooled: shuffled futures are too easy, and only blurred and superposed ones tell a model of
-several futures from one that predicts their mean.
-
-shuffled: the future of the next clip in the batch. frozen: the last frame, again and again. reversed: the true future backwards.
-shifted: the true future, late by a third of its length. blurred: the mean of all futures where a world knows it; elsewhere the
-true one smoothed by a Gaussian of 2 pixels. ghost: two different futures of the same past, half and half, where a world knows
-them; elsewhere the true one and the next clip's. And each world's own impossible futures.
+- shuffled: the true future of a distant test clip, unless a world says that it could be this one's too. Easy.
+- blurred: in a world the exact mean of all futures (of 64 drawn ones where there are more); on other video, whose other futures
+  nobody knows, the true one smoothed by a Gaussian of 2 pixels. A model that predicts the mean prefers it to the truth.
+- ghost: in a world two different true futures of the same past, half and half; on other video the true one and a distant clip's.
+- frozen: the last frame of the past, standing still.
+- reversed: the true future played backwards.
+- shifted: the true future a third of its length too late, after the end of the past has been seen again.
+- a world's own impossible futures, by its names for them.
 """
 
 from __future__ import annotations
@@ -16,51 +17,51 @@ from torch import Tensor
 from torchvision.transforms.functional import gaussian_blur
 
 from vidssl.data.worlds.base import World
-from vidssl.evaluation.futures import TrueFutures
-from vidssl.types import Batch, to_unit
+from vidssl.data.worlds.oracle import Truth
+from vidssl.types import to_unit
 
-KINDS = ("shuffled", "blurred", "ghost", "frozen", "reversed", "shifted")
+SIGMA = 2.0
+SAME = 0.5 / 255
+"""A wrong future that differs nowhere by more than half a grey level is the true one, and is left out."""
 
 
-def wrong_futures(batch: Batch, world: World | None, truths: list[TrueFutures] | None, seed: int) -> dict[str, Tensor]:
-    """Each kind's wrong futures of a batch of float clips, ``[B, Ty, C, H, W]``.
+def video_kinds(x: Tensor, y: Tensor, other: Tensor | None) -> dict[str, Tensor]:
+    """Wrong futures that need no knowledge of the others.
 
     Args:
-        truths: the known futures of each past, where there is a world.
-        seed: of the choices that a world makes.
+        x, y: ``[B, T, C, H, W]`` in [0, 1]. other: futures of distant clips, like y; None where there is only one clip.
     """
-    x, y = batch.x, batch.y
-    late = max(1, y.shape[1] // 3)
+    late = min(x.shape[1], max(1, y.shape[1] // 3))
+    side = 2 * round(3 * SIGMA) + 1
     made = {
-        "shuffled": y.roll(1, 0),
+        "blurred": gaussian_blur(y.flatten(0, 1), [side, side], [SIGMA, SIGMA]).view_as(y),
         "frozen": x[:, -1:].expand_as(y),
         "reversed": y.flip(1),
-        "shifted": torch.cat((x, y), 1)[:, -y.shape[1] - late : -late],
+        "shifted": torch.cat((x[:, -late:], y), 1)[:, : y.shape[1]],
     }
-    if world is None or truths is None or batch.state is None:
-        made["blurred"] = gaussian_blur(y.flatten(0, 1), [13, 13], [2.0, 2.0]).view_as(y)
-        made["ghost"] = (y + y.roll(1, 0)) / 2
-        return made
-    made["blurred"] = torch.stack([truth.mean() for truth in truths]).to(y)
-    made["ghost"] = torch.stack([truth.ghost() for truth in truths]).to(y)
+    return made if other is None else {"shuffled": other, "ghost": (y + other) / 2, **made}
+
+
+def world_kinds(world: World, states: Tensor, truths: list[Truth], generator: torch.Generator) -> dict[str, Tensor]:
+    """Wrong futures that only a world can make, ``[B, Ty, C, H, W]``: its mean, two of its futures at once, its own kinds."""
+    made = {
+        "blurred": torch.stack([truth.mean() for truth in truths]),
+        "ghost": torch.stack([truth.ghost() for truth in truths]),
+    }
     for kind in world.wrong_kinds:
-        generator = torch.Generator().manual_seed(seed)
-        made[kind] = torch.stack([to_unit(world.wrong(s.cpu(), kind, generator)) for s in batch.state]).to(y)
+        made[kind] = to_unit(torch.stack([world.wrong(state, kind, generator) for state in states]))
     return made
 
 
-def auroc(true: Tensor, wrong: Tensor) -> float:
-    """P(F(true) < F(wrong)) over all pairs, ties half: the area under the curve when low energy means true.
+def possible(world: World, states: Tensor, clips: Tensor) -> Tensor:
+    """Which of ``clips [B, Ty, C, H, W]`` are true futures of the past in their row of `states`, ``[B]``.
 
-    Mann & Whitney 1947: from ranks, ``[n]`` and ``[m]``.
+    A distant clip's future can be, where both objects were at one place; then it is not a wrong one.
     """
-    scores = torch.cat((true, wrong)).double()
-    values, inverse, counts = scores.unique(return_inverse=True, return_counts=True)
-    rank = (counts.cumsum(0) - (counts - 1) / 2)[inverse]  # mid-ranks
-    n, m = len(true), len(wrong)
-    return float(1 - (rank[:n].sum() - n * (n + 1) / 2) / (n * m))
+    found = [world.mode_of(state, clip[None]) for state, clip in zip(states, clips, strict=True)]
+    return (torch.cat(found) >= 0).all(1)
 
 
-def paired(true: Tensor, wrong: Tensor) -> float:
-    """Share of pasts whose true future has the lower energy, ties half."""
-    return float(((true < wrong).double() + 0.5 * (true == wrong).double()).mean())
+def differs(wrong: Tensor, y: Tensor) -> Tensor:
+    """Which wrong futures are not the true one, ``[B]``: a clip that stands still has no frozen one."""
+    return (wrong - y).flatten(1).abs().amax(1) > SAME

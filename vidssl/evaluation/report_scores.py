@@ -20,11 +20,13 @@ class Score:
     """One row of the table.
 
     Attributes:
-        key: path in `metrics.json`, with dots.
-        label: what a reader calls it. unit: shown after the number.
+        key: path in `metrics.json`, with dots; ``*`` is the largest number among the keys there.
+        label: what a reader calls it, with that number as ``{n}``. unit: shown after the number.
         meaning: one line.
         judge: when it is good.
         floor: path of the score of a model that learned nothing, or None.
+        noise: path of what chance alone would give the truth itself, or None.
+        group: rows of one group stand together under its name.
     """
 
     key: str
@@ -33,6 +35,13 @@ class Score:
     meaning: str
     judge: Judge
     floor: str | None = None
+    noise: str | None = None
+    group: str = "Pictures: what do the futures look like, one by one and as a set?"
+
+    def name(self, metrics: Mapping[str, Any]) -> str:
+        """The label, with the N of `metrics` in it."""
+        inner = metrics.get(self.key.partition(".")[0])
+        return self.label.format(n=_largest(inner)) if ".*." in self.key else self.label
 
 
 def no_verdict(value: float, ideal: float | None, floor: float | None) -> str | None:
@@ -62,6 +71,11 @@ def near_ideal(good: float, fair: float) -> Judge:
     return judge
 
 
+def near_one(good: float, fair: float) -> Judge:
+    """Good within `good` of 1, whatever the data."""
+    return lambda value, ideal, floor: near_ideal(good, fair)(value, 1.0, floor)
+
+
 def climbs(good: float = 0.8, fair: float = 0.4) -> Judge:
     """High or low is good, as the ideal lies above or below the floor: by the share of that way that is done.
 
@@ -79,6 +93,21 @@ def climbs(good: float = 0.8, fair: float = 0.4) -> Judge:
     return judge
 
 
+def climbs_in_error(value: float, ideal: float | None, floor: float | None) -> str | None:
+    """:func:`climbs` for decibels, by the share of the floor's error that is gone.
+
+    A perfect sampler of a world hits the truth to the pixel, and the cap of 60 dB is no distance to be measured in.
+    """
+    if ideal is None or floor is None:
+        return climbs()(value, ideal, floor)
+    return climbs()(*(-(10 ** (-v / 10)) for v in (value, ideal, floor)))
+
+
+def beats_floor(value: float, ideal: float | None, floor: float | None) -> str | None:
+    """Higher than the floor is good; where the ideal is known the floor says little, and there is no verdict."""
+    return None if floor is None or ideal is not None else "good" if value > floor else "poor"
+
+
 def varied(value: float, ideal: float | None, floor: float | None) -> str | None:
     """Futures that are all the same are poor; with an ideal, good is within a quarter of it."""
     return "poor" if value <= 1e-6 else near_ideal(0.25, 0.5)(value, ideal, floor)
@@ -91,28 +120,27 @@ def small_error(value: float, ideal: float | None, floor: float | None) -> str |
     return None if floor is None else "good" if value < floor else "poor"
 
 
-_FLOOR = {metric: f"copy_last.{metric}" for metric in ("psnr", "ssim")}
+BRANCHES, BITS, ENERGY = "Branches: does each future come as often as it should?", "Bits: what does z say?", "Energy: how often does the true future have less than a wrong one? (AUROC; 0.5 is a coin flip)"
 SCORES = (
-    Score("total_variation", "Total variation", "", "Half the summed gap between predicted and true branch frequencies, futures that are no branch included: 0 is perfect, 1 is disjoint.", at_most(0.08, 0.2)),
-    Score("mode_recall", "Mode recall", "", "Share of the true branches that are drawn at all.", at_least(0.95, 0.75)),
-    Score("mode_precision", "Mode precision", "", "Share of the drawn futures that are one of the true branches and not a blur or a ghost.", at_least(0.95, 0.75)),
-    Score("rate_bits", "Bits paid", "bits", "What z says about one predicted clip. The ideal is the entropy of the future: fewer bits blur it, more waste them.", near_ideal(0.1, 0.25)),
-    Score("information_bits", "Bits of information", "bits", "What z truly tells about which branch happens, measured where the branches are known.", near_ideal(0.1, 0.25)),
-    Score("operational_bits", "Operational rate", "bits", "Bits to send z so that the future still decodes as well: puts continuous and discrete codes on one axis.", no_verdict),
-    Score("capacity_bits", "Capacity", "bits", "The most that z could say about a clip, known before training.", no_verdict),
-    Score("best_of_N.psnr", "Best-of-N PSNR", "dB", "Of N futures the one nearest to what happened. Rewards spread, so read it with mean-of-N and diversity.", climbs(), _FLOOR["psnr"]),
-    Score("best_of_N.ssim", "Best-of-N SSIM", "", "The same by structural similarity: 1 is equal.", climbs(), _FLOOR["ssim"]),
-    Score("mean_of_N.psnr", "Mean-of-N PSNR", "dB", "Average over the N futures. A perfect sampler scores below a blur here: it commits to branches that did not happen.", no_verdict, _FLOOR["psnr"]),
-    Score("mean_of_N.ssim", "Mean-of-N SSIM", "", "The same by structural similarity.", no_verdict, _FLOOR["ssim"]),
-    Score("psnr", "PSNR", "dB", "One future against what happened, per frame.", climbs(), _FLOOR["psnr"]),
-    Score("ssim", "SSIM", "", "One future against what happened, by structural similarity.", climbs(), _FLOOR["ssim"]),
-    Score("diversity", "Diversity", "", "Mean distance between two futures of one past. Zero means one future, drawn N times.", varied),
-    Score("energy_score", "Energy score", "", "A proper score of the whole set of futures, low is good: neither blur nor excess spread can lower it.", small_error, "copy_last.energy_score"),
-    Score("sharpness", "Sharpness", "", "Edge strength of the futures beside the truth's: below 1 is blurred.", near_ideal(0.1, 0.3)),
-    Score("energy_calibration", "Energy calibration", "", "Rank correlation of the free energy with −log p of the future: 1 orders futures as their odds do.", at_least(0.8, 0.5)),
+    Score("total_variation", "Total variation", "", "Half the summed gap between drawn and true branch frequencies, drawn futures that are no branch included: 0 is perfect, 1 is disjoint.", at_most(0.08, 0.2), noise="total_variation_noise", group=BRANCHES),
+    Score("mode_recall", "Branches found", "", "Share of the true branches that are drawn at all.", at_least(0.95, 0.75), group=BRANCHES),
+    Score("mode_precision", "Branches only", "", "Share of the drawn futures that are one of the true branches, not a blur or a ghost.", at_least(0.95, 0.75), group=BRANCHES),
+    Score("rate_bits", "Bits paid", "bits", "What z costs for one clip. The ideal is the entropy of the future: fewer bits blur it, more are wasted.", near_ideal(0.1, 0.25), group=BITS),
+    Score("information_bits", "Bits of information", "bits", "What z truly tells about which branch happens, known because the branches are.", near_ideal(0.1, 0.25), group=BITS),
+    Score("operational_bits", "Operational rate", "bits", "Bits to send z so that the future still decodes as well: one axis for continuous and discrete codes.", no_verdict, group=BITS),
+    Score("capacity_bits", "Capacity", "bits", "The most that z could say about a clip, known before training.", no_verdict, group=BITS),
+    Score("best_of_N.*.psnr", "Best of {n}, PSNR", "dB", "The drawn future nearest to what happened. Spread alone raises it, so read it with the next rows.", climbs_in_error, "copy_last.psnr"),
+    Score("best_of_N.*.ssim", "Best of {n}, SSIM", "", "The same by structural similarity; 1 is equal.", climbs(), "copy_last.ssim"),
+    Score("mean_of_N.*.psnr", "Mean of {n}, PSNR", "dB", "Average over the drawn futures. Where the future is open a blur scores above a perfect sampler here, which commits itself.", beats_floor, "copy_last.psnr"),
+    Score("mean_of_N.*.ssim", "Mean of {n}, SSIM", "", "The same by structural similarity.", beats_floor, "copy_last.ssim"),
+    Score("diversity", "Diversity", "", "Root mean squared difference between two futures of one past. Zero: one future, drawn again and again.", varied),
+    Score("spread_skill", "Spread over error", "", "How far drawn futures differ, over how far their mean is wrong. 1 is honest; below is too sure, above is too loose.", near_one(0.1, 0.3)),
+    Score("energy_score", "Energy score", "", "A proper score of the whole set, low is good: neither blur nor too much spread can lower it.", small_error),
+    Score("sharpness", "Sharpness", "", "Edges of the drawn futures relative to the truth's: below 1 is blurred.", near_one(0.1, 0.3)),
+    Score("energy_calibration", "Energy calibration", "", "Rank correlation of the free energy with −log p of a future: 1 puts futures in the order of their odds.", at_least(0.8, 0.5), group=ENERGY),
 )
 AUROC_KINDS = {
-    "shuffled": "the future of another clip; easy",
+    "shuffled": "the future of another clip, which is easy to tell",
     "blurred": "the mean of the possible futures",
     "ghost": "two futures superposed",
     "frozen": "the last frame, standing still",
@@ -125,18 +153,37 @@ AUROC_KINDS = {
 
 def auroc_score(kind: str) -> Score:
     """The row of one kind of wrong future."""
-    meaning = f"How often the true future has less energy than a wrong one: {AUROC_KINDS.get(kind, 'of this kind')}. 0.5 is a coin flip."
-    return Score(f"auroc.{kind}", f"AUROC, {kind}", "", meaning, at_least(0.95, 0.8))
+    return Score(f"auroc.{kind}", f"AUROC, {kind}", "", f"Against {AUROC_KINDS.get(kind, 'wrong futures of this kind')}.", at_least(0.95, 0.8), group=ENERGY)
+
+
+def _largest(inner: Any) -> str:
+    """The largest number among the keys, such as the N of ``best_of_N``; "" where there is none."""
+    return max((k for k in inner if k.isdigit()), key=int, default="") if isinstance(inner, Mapping) else ""
+
+
+def value_at(metrics: Any, path: str) -> Any:
+    """What is at a dotted `path`; None where there is nothing."""
+    for name in path.split("."):
+        name = _largest(metrics) if name == "*" else name
+        metrics = metrics.get(name) if isinstance(metrics, Mapping) else None
+    return metrics
 
 
 def number_at(metrics: Mapping[str, Any], path: str | None) -> float | None:
-    """The finite or infinite number at a dotted `path`; None where there is none."""
-    here: Any = metrics
-    for name in path.split(".") if path else ():
-        here = here.get(name) if isinstance(here, Mapping) else None
-    if isinstance(here, bool) or not isinstance(here, (int, float)) or math.isnan(here):
+    """The number at a dotted `path`, infinity included; None where there is none."""
+    found = value_at(metrics, path) if path else None
+    if found == "inf":  # JSON has no infinity
+        return math.inf
+    if isinstance(found, bool) or not isinstance(found, (int, float)) or math.isnan(found):
         return None
-    return float(here)
+    return float(found)
+
+
+def numbers_at(metrics: Mapping[str, Any], path: str) -> list[float]:
+    """The list of finite numbers at a dotted `path`; empty where there is none."""
+    found = value_at(metrics, path)
+    whole = isinstance(found, list) and all(isinstance(v, (int, float)) and math.isfinite(v) for v in found)
+    return [float(v) for v in found] if whole else []
 
 
 def rows_for(runs: list[Mapping[str, Any]]) -> list[Score]:

@@ -1,95 +1,149 @@
-"""Scores that only a world with known futures allows: frequencies, information, calibration of the energy."""
+"""Scores that only a world with known futures allows: frequencies, information in z, calibration of the energy."""
 
 from __future__ import annotations
+
+import math
 
 import torch
 from torch import Tensor
 from torch.distributions import Distribution, Independent, OneHotCategorical
 
 from vidssl.data.worlds.base import World
-from vidssl.energy.base import LatentEnergy
-from vidssl.evaluation.futures import TrueFutures
+from vidssl.data.worlds.oracle import Truth
+from vidssl.energy.base import Energy, LatentEnergy
+from vidssl.evaluation.auroc import spearman
+from vidssl.types import UserError
 
-RECALL_FLOOR = 0.05
+FEW = 64
+"""Futures of a past are listed, and modes of a factor are counted, up to here; where there are more, this many futures are drawn."""
+COMMON = 0.05
 """Modes rarer than this are not counted in the recall: a few hundred draws say nothing about them."""
 CODE_DRAWS = 64
+REPEATS = 256
+UNLISTED_DRAWS = 128
 
 
-def total_variation(counts: Tensor, p: Tensor) -> float:
-    """1/2 sum |p^ - p| + 1/2 off-mode share; ``counts [K + 1]`` with the off-mode count last, ``p [K]``."""
-    share = counts.double() / counts.sum()
-    return float(0.5 * (share[:-1] - p).abs().sum() + 0.5 * share[-1])
+def total_variation(counts: Tensor, p: Tensor) -> Tensor:
+    """1/2 sum_k |p^_k - p_k| + 1/2 off-mode share: 0 is perfect, 1 is disjoint.
+
+    Args:
+        counts: ``[..., K + 1]``, draws in each mode and, last, in none. p: ``[K]``, the truth.
+
+    Returns:
+        ``[...]`` float64.
+    """
+    share = counts.double() / counts.sum(-1, keepdim=True)
+    return 0.5 * ((share[..., :-1] - p).abs().sum(-1) + share[..., -1])
 
 
-def variation_noise(p: Tensor, draws: int, generator: torch.Generator, repeats: int = 64) -> float:
-    """What :func:`total_variation` gives on average for `draws` draws of the truth itself."""
-    drawn = torch.multinomial(p, draws * repeats, True, generator=generator).view(repeats, draws)
-    counts = torch.zeros(repeats, len(p) + 1, dtype=torch.long).scatter_add_(1, drawn, torch.ones_like(drawn))
-    return sum(total_variation(c, p) for c in counts) / repeats
+def variation_noise(p: Tensor, draws: int, generator: torch.Generator) -> float:
+    """What :func:`total_variation` is on average for `draws` draws of the truth itself: Monte Carlo."""
+    drawn = torch.multinomial(p, draws * REPEATS, True, generator=generator).view(REPEATS, draws)
+    counts = torch.zeros(REPEATS, len(p) + 1, dtype=torch.long).scatter_add_(1, drawn, torch.ones_like(drawn))
+    return float(total_variation(counts, p).mean())
 
 
-def mode_scores(world: World, state: Tensor, futures: Tensor, generator: torch.Generator) -> dict[str, float]:
-    """How the futures ``[N, Ty, C, H, W]`` of one past are spread over its modes, averaged over factors."""
-    found = world.mode_of(state, futures)
-    rows = []
-    for f, p in enumerate(world.probabilities(state)):
-        hit = torch.where(found[:, f] < 0, len(p), found[:, f])
-        counts = torch.bincount(hit, minlength=len(p) + 1)
-        common = p >= RECALL_FLOOR
-        recall = (counts[:-1][common] > 0).double().mean() if common.any() else torch.ones(())
-        precision = 1 - counts[-1] / len(futures)
-        rows.append([total_variation(counts, p), variation_noise(p, len(futures), generator), float(recall), float(precision)])
-    mean = torch.tensor(rows).mean(0).tolist()
-    return dict(zip(("total_variation", "total_variation_noise", "mode_recall", "mode_precision"), mean, strict=True))
+def odds_of(world: World, state: Tensor) -> list[tuple[Tensor, Tensor]] | None:
+    """Each factor's modes and their probabilities; None where they are too many to list."""
+    try:
+        return list(zip(world.modes(state), world.probabilities(state), strict=True))
+    except UserError:
+        return None
+
+
+def draws_needed(odds: list[tuple[Tensor, Tensor]] | None, draws: int) -> int:
+    """Frequencies need many draws; whether a future is one of a multitude of modes at all needs fewer."""
+    return draws if odds and any(len(p) <= FEW for _, p in odds) else min(draws, UNLISTED_DRAWS)
+
+
+def mode_scores(found: Tensor, odds: list[tuple[Tensor, Tensor]] | None, generator: torch.Generator) -> list[dict[str, float]]:
+    """How drawn futures spread over the true modes, a row per factor.
+
+    Args:
+        found: ``[N, F]``, the mode that each future of one past is, -1 for none. odds: see :func:`odds_of`.
+
+    Returns:
+        ``mode_precision`` always; ``mode_recall`` where modes are listed and some are common; ``total_variation`` and its
+        ``total_variation_noise`` for factors of at most `FEW` modes, since more cannot be told apart by counting.
+    """
+    rows: list[dict[str, float]] = []
+    for f, hit in enumerate(found.unbind(1)):
+        row = {"mode_precision": float((hit >= 0).double().mean())}
+        rows.append(row)
+        if odds is None:
+            continue
+        modes, p = odds[f]
+        common = modes[p >= COMMON]
+        if len(common):
+            row["mode_recall"] = float(torch.isin(common, hit).double().mean())
+        if len(p) <= FEW:
+            counts = torch.stack([(hit == mode).sum() for mode in modes.tolist()])
+            counts = torch.cat((counts, (len(hit) - counts.sum())[None]))  # what is a mode of no known odds is off, too
+            row["total_variation"] = float(total_variation(counts, p))
+            row["total_variation_noise"] = variation_noise(p, len(hit), generator)
+    return rows
 
 
 def information_bits(q: Distribution | None, p: Tensor, generator: torch.Generator) -> float:
-    """I(z; y | x) of one past in bits: ``q`` holds q(z | x, y_m) for each of M futures, ``p [M]`` their probabilities.
+    """I(z; y | x) of one past, in bits.
 
-    I = E_m E_{z ~ q_m} log2 q_m(z) / sum_j p_j q_j(z). For one categorical slot the inner mean is a sum over
-    classes, exact; otherwise `CODE_DRAWS` draws a future. With M drawn futures it cannot exceed log2 M.
+    I = sum_m p_m E_{z ~ q_m} log2 q_m(z) / sum_j p_j q_j(z). For one slot of classes the inner mean is a sum over the classes,
+    exact; otherwise it takes `CODE_DRAWS` draws of z per future.
+
+    Args:
+        q: q(z | x, y_m), batch shape ``[M]``; None for no code, which tells nothing.
+        p: ``[M]``, probabilities of the futures y_m. With M drawn futures the answer cannot exceed log2 M.
     """
     if q is None:
         return 0.0
-    log_p = p.log().float()
-    base = q.base_dist if isinstance(q, Independent) else q
-    if isinstance(base, OneHotCategorical) and base.probs.shape[-2] == 1:
-        each = base.probs[:, 0].double()
-        mixed = (p[:, None] * each).sum(0)
-        ratio = each.clamp_min(1e-300).log2() - mixed.clamp_min(1e-300).log2()
-        return float((p[:, None] * each * ratio).sum())
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(int(torch.randint(2**31, (), generator=generator)))
+    classes = one_slot(q)
+    if classes is not None:
+        each = classes.double().cpu()
+        ratio = torch.special.xlogy(each, each) - torch.special.xlogy(each, p @ each)
+        return max(0.0, float((p @ ratio).sum()) / math.log(2))
+    with torch.random.fork_rng(), torch.no_grad():  # torch's distributions take no generator
+        torch.manual_seed(int(torch.randint(1 << 31, (), generator=generator)))
         z = q.sample((CODE_DRAWS,))
-    cross = q.log_prob(z[:, :, None])  # [R, M, M]: draw r of q_m under q_j
-    own = cross.diagonal(dim1=1, dim2=2)
-    mixed = (cross + log_p).logsumexp(-1)
-    return float(((own - mixed) / torch.log(torch.tensor(2.0)) * p.float()).sum(-1).mean())
+    log_p, bits = p.log().float().to(z.device), 0.0
+    for part in z.split(8):
+        cross = q.log_prob(part[:, :, None])  # [R, M, M]: draw r of q_m under q_j
+        own = cross.diagonal(dim1=1, dim2=2)
+        ratio = own - (cross + log_p).logsumexp(-1)
+        bits += float((ratio.double().cpu() * p).sum())
+    return max(0.0, bits / len(z) / math.log(2))
 
 
-def spearman(first: Tensor, second: Tensor) -> float:
-    """Rank correlation with mid-ranks for ties; 0 where one side is constant."""
+def entropy_of(truth: Truth) -> float:
+    """Entropy in bits of the futures in `truth`, equal ones counted together: the most that z can tell about them."""
+    _, which = truth.modes.unique(dim=0, return_inverse=True)
+    p = torch.zeros(len(truth.p), dtype=torch.float64).index_add_(0, which, truth.p)
+    return float(-torch.special.xlogy(p, p).sum() / math.log(2))
 
-    def ranks(values: Tensor) -> Tensor:
-        _, inverse, counts = values.unique(return_inverse=True, return_counts=True)
-        return (counts.cumsum(0) - (counts - 1) / 2)[inverse].double()
 
-    a, b = ranks(first), ranks(second)
-    a, b = a - a.mean(), b - b.mean()
-    scale = a.norm() * b.norm()
-    return float((a * b).sum() / scale) if scale > 0 else 0.0
+def one_slot(q: Distribution) -> Tensor | None:
+    """Probabilities ``[M, K]`` of a distribution over one slot of classes; None for any other."""
+    base = q.base_dist if isinstance(q, Independent) else q
+    if not isinstance(base, OneHotCategorical):
+        return None
+    probs = base.probs.flatten(1, -2)
+    return probs[:, 0] if probs.shape[1] == 1 else None
 
 
 @torch.no_grad()
-def code_scores(energy: LatentEnergy, x: Tensor, truth: TrueFutures, generator: torch.Generator) -> dict[str, float]:
-    """Information in z about the known futures of one past ``x [Tx, C, H, W]``, and the energy's calibration.
-
-    ``energy_calibration``: rank correlation of F(x, y_m) with -log p_m over all futures; only where all are known.
-    """
+def code_scores(energy: LatentEnergy, x: Tensor, truth: Truth, generator: torch.Generator) -> dict[str, float]:
+    """Information in z about the known futures of one past ``x [Tx, C, H, W]``, and the most there is to tell of them."""
     past = x.expand(len(truth.y), *x.shape)
-    y = truth.y.to(x)
-    q = energy.latent.posterior(energy.encode(past), energy.target(past, y))
-    scores = {"information_bits": information_bits(q, truth.p, generator)}
-    if truth.exact and len(truth.p.unique()) > 1:
-        scores["energy_calibration"] = spearman(energy.free_energy(past, y).cpu(), -truth.p.log())
-    return scores
+    q = energy.latent.posterior(energy.encode(past), energy.target(past, truth.y.to(x)))
+    return {"information_bits": information_bits(q, truth.p, generator), "ideal_information_bits": entropy_of(truth)}
+
+
+@torch.no_grad()
+def calibration(energy: Energy, x: Tensor, truth: Truth) -> dict[str, float]:
+    """``energy_calibration``: rank correlation of F(x, y_m) with -log p_m over all futures y_m of one past.
+
+    Nothing where they are not all known or all equally likely.
+    """
+    if not truth.exact or float(truth.p.max() - truth.p.min()) < 1e-9:
+        return {}
+    free = energy.free_energy(x.expand(len(truth.y), *x.shape), truth.y.to(x))
+    return {"energy_calibration": spearman(free.cpu(), -truth.p.log())}

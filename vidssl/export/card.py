@@ -29,25 +29,28 @@ LICENCE = (
 
 
 @dataclass
-class Provenance:
-    """Where a model comes from.
+class Opened:
+    """A model ready for use and where it comes from.
 
     Attributes:
+        energy: the model, in eval mode on its device.
         data: the data's protocol: which clips, at what rate, resized how.
         record: the training: steps, seed, versions.
         sha256: of the file that its weights were read from.
     """
 
+    energy: Energy
     data: dict[str, Any]
     record: dict[str, Any]
     sha256: str
 
 
-def card_of(energy: Energy, what: str, part: Part, origin: Provenance, sha256: str) -> dict[str, Any]:
-    """The card of `part` (the encoder of `energy`, or all of it) whose weights have `sha256`.
+def card_of(model: Opened, what: str, part: Part, sha256: str) -> dict[str, Any]:
+    """The card of `part` (the encoder of `model`, or all of it) whose weights have `sha256`.
 
     The shape of the features is measured with a black clip, not derived.
     """
+    energy = model.energy
     with torch.inference_mode():
         like = next(energy.parameters())
         black = torch.zeros(1, energy.past, energy.channels, energy.size, energy.size, device=like.device)
@@ -64,9 +67,9 @@ def card_of(energy: Energy, what: str, part: Part, origin: Provenance, sha256: s
             "channels": energy.channels,
             "size": energy.size,
             "pixels": "float32 in [0, 1]: uint8 / 255, no mean or deviation",
-            "stride": origin.data.get("stride", 1),
-            "fps": origin.data.get("fps"),
-            "resize": origin.data.get("resize"),
+            "stride": model.data.get("stride", 1),
+            "fps": model.data.get("fps"),
+            "resize": model.data.get("resize"),
         },
         "output": {"axes": "B D H W", "features": shape, "future_frames": energy.future if what == "model" else None},
         "weights": {
@@ -75,8 +78,8 @@ def card_of(energy: Energy, what: str, part: Part, origin: Provenance, sha256: s
             "tensors": len(tensors),
             "parameters": sum(p.numel() for p in part.parameters()),
         },
-        "training": origin.record,
-        "data": origin.data,
+        "training": model.record,
+        "data": model.data,
         "licence": LICENCE,
     }
 

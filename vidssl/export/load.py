@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import json
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from vidssl.energy.base import Energy
-from vidssl.export.card import NAME, WEIGHTS, Provenance, read_card
+from vidssl.export.card import NAME, WEIGHTS, Opened, read_card
 from vidssl.export.weights import fill, read_checkpoint, read_safetensors
 from vidssl.house import PACKAGE
 from vidssl.nets.encoders import Encoder
@@ -20,14 +20,6 @@ from vidssl.types import UserError, to_unit
 FORMAT = 1  # of a checkpoint's "vidssl" record
 PREFIX = "energy."  # of the model's tensors among a training task's
 Placed = TypeVar("Placed", bound=nn.Module)
-
-
-@dataclass
-class Opened:
-    """A model ready for use (eval mode, on its device) and where it comes from."""
-
-    energy: Energy
-    origin: Provenance
 
 
 class FrozenEncoder(nn.Module):
@@ -121,7 +113,7 @@ def _open_folder(path: Path) -> Opened:
         )
     energy = _energy(card["model"], str(path))
     fill(energy, read_safetensors(path / WEIGHTS["model"], card["weights"]["sha256"]), repr(str(path)))
-    return Opened(energy, Provenance(card["data"], card["training"], card["weights"]["sha256"]))
+    return Opened(energy, card["data"], card["training"], card["weights"]["sha256"])
 
 
 def _open_checkpoint(path: Path) -> Opened:
@@ -135,9 +127,13 @@ def _open_checkpoint(path: Path) -> Opened:
     tensors, data, training = checkpoint.get("state_dict"), record.get("data"), record.get("record")
     if not all(isinstance(part, dict) for part in (tensors, data, training)):
         raise UserError(f"{str(path)!r} has no state_dict, or its record has no data and record: use another checkpoint")
+    try:
+        data, training = json.loads(json.dumps([data, training], allow_nan=False))
+    except (TypeError, ValueError, RecursionError) as error:
+        raise UserError(f"the record in {str(path)!r} is not plain JSON ({error}): use another checkpoint") from error
     energy = _energy(record.get("energy"), str(path))
     fill(energy, {k[len(PREFIX) :]: v for k, v in tensors.items() if str(k).startswith(PREFIX)}, repr(str(path)))
-    return Opened(energy, Provenance(data, training, sha256))
+    return Opened(energy, data, training, sha256)
 
 
 def _energy(spec: Any, source: str) -> Energy:

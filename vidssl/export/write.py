@@ -13,7 +13,7 @@ import torch
 from safetensors.torch import save
 
 from vidssl.energy.base import Energy
-from vidssl.export.card import NAME, WEIGHTS, Provenance, card_of, read_card
+from vidssl.export.card import NAME, WEIGHTS, Opened, card_of, read_card
 from vidssl.files import sync, write_bytes, write_json
 from vidssl.nets.encoders import Encoder
 from vidssl.spec import Part
@@ -22,8 +22,8 @@ from vidssl.types import UserError
 OURS = {NAME, *WEIGHTS.values()}
 
 
-def export(energy: Energy, origin: Provenance, folder: str | Path, what: str = "encoder") -> dict[str, Any]:
-    """Write `energy`, or its encoder, with its card into `folder`, and return the card.
+def export(model: Opened, folder: str | Path, what: str = "encoder") -> dict[str, Any]:
+    """Write `model`, or its encoder, with its card into `folder`, and return the card.
 
     An earlier export in `folder` is replaced; anything else that is there is left alone and refused.
 
@@ -33,13 +33,13 @@ def export(energy: Energy, origin: Provenance, folder: str | Path, what: str = "
     """
     folder = Path(folder).expanduser().resolve()
     refuse_foreign(folder)
-    part = _part(energy, what)
+    part = _part(model.energy, what)
     tensors = {k: v.detach().cpu().contiguous().clone() for k, v in part.state_dict().items()}
     for name, value in tensors.items():
         if not torch.isfinite(value).all():
             raise UserError(f"weights to export are finite; {name!r} is not: the run diverged; use an earlier checkpoint")
     data = save(tensors)
-    card = card_of(energy, what, part, origin, hashlib.sha256(data).hexdigest())
+    card = card_of(model, what, part, hashlib.sha256(data).hexdigest())
     folder.parent.mkdir(parents=True, exist_ok=True)
     draft = folder.parent / f".{folder.name}-{secrets.token_hex(4)}"
     try:

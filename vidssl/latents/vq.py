@@ -1,4 +1,4 @@
-"""Vector-quantised z: the encoder's vector snaps to the nearest of K code vectors per slot.
+"""Vector-quantised z: the encoder's vector snaps to one of K code vectors per slot, near and cheap.
 
 van den Oord et al. 2017, eq. 2 and 3; code vectors follow exponential averages of what they were given (their
 appendix A.1) and a code that nobody uses is restarted at one of the batch's vectors (Dhariwal et al. 2020, section 3.1).
@@ -30,6 +30,8 @@ class VQ(Latent):
         classes: K. dim: size of a code vector. slots: S.
         commitment: weight of ||e - sg c||^2, in nats per unit of squared distance.
         decay: of the averages that the code vectors follow.
+        thrift: weight of a code's price in the choice, squared distance per nat (Chou et al. 1989, entropy-constrained
+            vector quantisation). At 0 codes say where the past was as well as what will come, and cost twice the truth.
         restart: a code whose average count per step falls below this share of a fair one is restarted.
     """
 
@@ -46,10 +48,11 @@ class VQ(Latent):
         commitment: float = 0.25,
         decay: float = 0.99,
         restart: float = 0.02,
+        thrift: float = 0.1,
     ) -> None:
         super().__init__()
         self.slots, self.dim, self.classes, self.capacity_bits = slots, dim, classes, slots * math.log2(classes)
-        self.commitment, self.decay, self.restart = commitment, decay, restart
+        self.commitment, self.decay, self.restart, self.thrift = commitment, decay, restart, thrift
         self.to_vector = MapHead(2 * width, slots * dim)
         self.to_prior = MapHead(width, slots * classes)
         codes = F.normalize(torch.randn(classes, dim), dim=-1)
@@ -66,10 +69,10 @@ class VQ(Latent):
         """log p(c | x), ``[B, S, K]``."""
         return self.to_prior(context).float().view(-1, self.slots, self.classes).log_softmax(-1)
 
-    def nearest(self, vectors: Tensor) -> Tensor:
-        """The nearest code of each vector as a one-hot, ``[B, S, dim] -> [B, S, K]``."""
-        index = torch.cdist(vectors.flatten(0, 1), self.codes).argmin(-1).view(vectors.shape[:2])
-        return F.one_hot(index, self.classes).to(vectors.dtype)
+    def choose(self, vectors: Tensor, log_p: Tensor) -> Tensor:
+        """The code of least squared distance plus `thrift` times its price in nats, as a one-hot ``[B, S, K]``."""
+        distance = torch.cdist(vectors.flatten(0, 1), self.codes).square().view(log_p.shape)
+        return F.one_hot((distance - self.thrift * log_p).argmin(-1), self.classes).to(vectors.dtype)
 
     @torch.no_grad()
     def follow(self, vectors: Tensor, codes: Tensor, generator: torch.Generator | None) -> None:
@@ -97,11 +100,12 @@ class VQ(Latent):
         The penalty is -log p(c | x), which moves the prior only, plus the commitment, which moves the encoder.
         """
         vectors = self.vectors(context, target)
-        codes = self.nearest(vectors.detach())
+        log_p = self.log_prior(context)
+        codes = self.choose(vectors.detach(), log_p.detach())
         snapped = codes @ self.codes
         if self.training:
             self.follow(vectors.detach(), codes, generator)
-        nats = -(codes * self.log_prior(context)).sum((-1, -2))
+        nats = -(codes * log_p).sum((-1, -2))
         penalty = nats + self.commitment * (vectors - snapped).square().sum((-1, -2))
         z = vectors + (snapped - vectors).detach()
         return Code(z.to(context.dtype), nats.detach() / NATS_PER_BIT, penalty)
@@ -113,11 +117,11 @@ class VQ(Latent):
 
     def candidates(self, context: Tensor, target: Tensor | None) -> Candidates:
         """All codes at the price -log p(c | x), or the likeliest where they are too many."""
-        near = self.nearest(self.vectors(context, target))
-        codes, nats = code_candidates(self.log_prior(context), near)
+        log_p = self.log_prior(context)
+        codes, nats = code_candidates(log_p, self.choose(self.vectors(context, target), log_p))
         return Candidates((codes @ self.codes).to(context.dtype), nats)
 
     def posterior(self, context: Tensor, target: Tensor | None) -> Distribution | None:
         """All mass on the nearest code: batch ``[B]``, event ``[S, K]``."""
-        near = self.nearest(self.vectors(context, target))
+        near = self.choose(self.vectors(context, target), self.log_prior(context))
         return Independent(OneHotCategorical(probs=near, validate_args=False), 1, validate_args=False)

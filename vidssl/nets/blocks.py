@@ -12,8 +12,8 @@ from vidssl.spec import Part
 class FiLM(Part):
     """Feature-wise scale and shift by a vector: h -> h * (1 + s(z)) + b(z).
 
-    Perez et al. 2018, "FiLM: Visual Reasoning with a General Conditioning Layer", eq. 2. Starts as the
-    identity, so a model begins as its deterministic self.
+    Perez et al. 2018, "FiLM: Visual Reasoning with a General Conditioning Layer", eq. 2. Starts strong
+    enough that codes differ at once: at a tenth of it, several futures stayed on one code.
 
     Args:
         vector: size of z; 0 leaves h as it is (a model without a latent).
@@ -24,7 +24,7 @@ class FiLM(Part):
         super().__init__()
         self.to_scale_shift = nn.Linear(vector, 2 * width) if vector else None
         if self.to_scale_shift is not None:
-            nn.init.normal_(self.to_scale_shift.weight, std=0.02)
+            nn.init.normal_(self.to_scale_shift.weight, std=0.2)
             nn.init.zeros_(self.to_scale_shift.bias)
 
     def forward(self, h: Tensor, z: Tensor) -> Tensor:

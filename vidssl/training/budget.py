@@ -13,10 +13,11 @@ from copy import deepcopy
 from dataclasses import dataclass
 
 import torch
-from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+from torch.optim.swa_utils import AveragedModel
 
 from vidssl.energy.base import Energy
 from vidssl.objectives.base import Objective
+from vidssl.training.ema import average
 from vidssl.types import Batch, Moment
 
 
@@ -55,7 +56,7 @@ def train_for(
         report: called with the share of the budget that is spent.
     """
     optimizer = torch.optim.AdamW(energy.parameters(), lr, betas=(0.9, 0.98), weight_decay=0.01)
-    average = AveragedModel(energy, multi_avg_fn=get_ema_multi_avg_fn(decay), use_buffers=True)
+    average = AveragedModel(energy, multi_avg_fn=average(decay), use_buffers=True)
     spent, step, clips, loss = 0.0, 0, 0, math.nan
     energy.train()
     while spent < cpu_seconds:

@@ -8,6 +8,7 @@ checkpoint. Loading never runs code from the file.
 from __future__ import annotations
 
 import pickle
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +25,7 @@ def digest_path(path: Path) -> Path:
 
 
 def verify(path: Path) -> None:
-    """Refuse a checkpoint that is not what was written.
+    """Refuse a checkpoint that is not what was written, by its digest or else by the checksums within it.
 
     Raises:
         UserError: missing, truncated or altered.
@@ -32,8 +33,17 @@ def verify(path: Path) -> None:
     if not path.is_file():
         raise UserError(f"there is no checkpoint {str(path)!r}: give the path of a .ckpt file, or 'last'")
     digest = digest_path(path)
-    if digest.is_file() and digest.read_text().split()[0] != sha256_of(path):
-        raise UserError(f"the checkpoint {str(path)!r} is not what was written (its SHA-256 differs): use an older one")
+    if digest.is_file():
+        if digest.read_text("utf-8", "replace").split()[:1] != [sha256_of(path)]:
+            raise UserError(f"the checkpoint {str(path)!r} is not what was written (its SHA-256 differs): use an older one")
+        return
+    try:
+        with zipfile.ZipFile(path) as archive:
+            damaged = archive.testzip()  # torch itself compares no checksums when it reads
+    except (zipfile.BadZipFile, NotImplementedError, EOFError, ValueError) as error:
+        raise UserError(f"{str(path)!r} is no whole checkpoint ({error}): use an older one") from error
+    if damaged is not None:
+        raise UserError(f"the checkpoint {str(path)!r} is damaged at {damaged!r}: use an older one")
 
 
 def newest(folder: Path) -> Path:
@@ -58,9 +68,15 @@ class AtomicCheckpointIO(TorchCheckpointIO):
         """Write `checkpoint` and its digest; on any failure what was there stays.
 
         Raises:
-            UserError: no room, or no right to write.
+            UserError: no room, no right to write, or weights that are not finite.
         """
         final = Path(path)
+        for name, weight in checkpoint["state_dict"].items():
+            if weight.is_floating_point() and not torch.isfinite(weight).all():
+                raise UserError(
+                    f"a checkpoint holds finite weights; {name!r} is not: lower the learning rate or look at the data; "
+                    f"{str(final)!r} was not written, and the checkpoints before it are whole"
+                )
         final.parent.mkdir(parents=True, exist_ok=True)
         try:
             with atomic(final) as temporary:
@@ -77,13 +93,16 @@ class AtomicCheckpointIO(TorchCheckpointIO):
         """Read a checkpoint that verifies, tensors and plain values only.
 
         Raises:
-            UserError: missing, truncated, altered, or holding more than weights.
+            UserError: missing, truncated, altered, holding more than weights and plain values, or not of vidssl.
         """
         verify(Path(path))
         try:
-            return torch.load(path, map_location=map_location or "cpu", weights_only=True)
+            checkpoint = torch.load(path, map_location=map_location or "cpu", weights_only=True)
         except (RuntimeError, EOFError, OSError, pickle.UnpicklingError) as error:
             raise UserError(f"{str(path)!r} is no whole checkpoint: {str(error).splitlines()[0][:160]}") from error
+        if not isinstance(checkpoint, dict) or "vidssl" not in checkpoint:
+            raise UserError(f"a run goes on from a checkpoint that vidssl wrote; {str(path)!r} has no 'vidssl' record")
+        return checkpoint
 
     def remove_checkpoint(self, path: Any) -> None:
         """Delete a checkpoint with its digest."""

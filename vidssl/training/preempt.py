@@ -1,50 +1,75 @@
-"""A run that is told to stop saves itself first."""
+"""A run that is told to stop saves itself first.
+
+Lightning's own answer to SIGTERM is to stop after the step with status 0 and without a checkpoint; under SLURM it answers
+SIGUSR1 by a checkpoint and goes on to the end of the time limit. Here both signals mean the same.
+"""
 
 from __future__ import annotations
 
 import signal
+import threading
+from types import FrameType
 from typing import Any
 
 import lightning as L
 
+SIGNALS = (signal.SIGTERM, signal.SIGUSR1)
+
 
 class Preempted(SystemExit):
-    """Exit status 143, as a process that a SIGTERM ended."""
+    """Exit status 143, that of a process which a SIGTERM ended; whoever started it may start it again."""
 
     def __init__(self) -> None:
         super().__init__(143)
 
 
 class SaveOnSignal(L.Callback):
-    """On SIGTERM or SIGUSR1: finish the step, save a checkpoint, exit with status 143.
-
-    Lightning's own answer to SIGTERM is to stop with status 0 and no checkpoint.
-    """
+    """On SIGTERM or SIGUSR1: finish the step, or the batch of validation, save a checkpoint, exit with status 143."""
 
     def __init__(self) -> None:
         self.asked = False
+        self.step = 0
         self.before: dict[int, Any] = {}
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Listen."""
-        for number in (signal.SIGTERM, signal.SIGUSR1):
-            self.before[number] = signal.signal(number, self._ask)
+        """Listen; a Python program can do so in its main thread alone."""
+        if threading.current_thread() is threading.main_thread():
+            self.before = {number: signal.signal(number, self._ask) for number in SIGNALS}
 
-    def _ask(self, number: int, frame: Any) -> None:
+    def _ask(self, number: int, frame: FrameType | None) -> None:
         self.asked = True
 
     def on_train_batch_end(self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Any, batch_idx: int) -> None:
-        """Save and leave, all ranks at the same step."""
+        """Leave, if asked; but not with gradients half accumulated, which no checkpoint holds."""
+        if trainer.global_step != self.step:
+            self.step = trainer.global_step
+            self._leave(trainer)
+
+    def on_validation_batch_end(
+        self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Any, batch_idx: int, dataloader_idx: int = 0
+    ) -> None:
+        """Leave, if asked; the run goes on after this validation."""
+        if not trainer.sanity_checking:
+            self._leave(trainer)
+
+    def _leave(self, trainer: L.Trainer) -> None:
         asked = self.asked
-        if trainer.world_size > 1:
+        if trainer.world_size > 1:  # all ranks at the same step
             asked = bool(trainer.strategy.reduce_boolean_decision(asked, all=False))
-        if asked and trainer.checkpoint_callback is not None:
-            folder = trainer.checkpoint_callback.dirpath
-            trainer.save_checkpoint(f"{folder}/preempted-step={trainer.global_step}.ckpt")
+        if asked:
+            if trainer.checkpoint_callback is not None:
+                trainer.save_checkpoint(f"{trainer.checkpoint_callback.dirpath}/stopped-step={trainer.global_step}.ckpt")
             raise Preempted
 
-    def teardown(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
+    def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Give the signals back."""
+        self._give_back()
+
+    def on_exception(self, trainer: L.Trainer, pl_module: L.LightningModule, exception: BaseException) -> None:
+        """Give the signals back."""
+        self._give_back()
+
+    def _give_back(self) -> None:
         for number, handler in self.before.items():
             signal.signal(number, handler)
-        self.before.clear()
+        self.before = {}

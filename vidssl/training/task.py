@@ -21,6 +21,7 @@ from vidssl.spec import spec_of
 from vidssl.types import Batch, Moment, UserError
 
 FORMAT = 1
+VALIDATION_SEED = 1 << 40
 
 
 class PredictionTask(L.LightningModule):
@@ -49,28 +50,35 @@ class PredictionTask(L.LightningModule):
             for part in energy.children():
                 part.compile()
         self.seed = 0
-        self.batch_size = 0
 
     def setup(self, stage: str) -> None:
         """Refuse data that the model was not made for, before any work is done."""
-        self.seed = getattr(self.trainer.datamodule, "seed", 0) if self.trainer.datamodule else 0
         data = self.trainer.datamodule
+        if stage == "fit" and self.trainer.max_steps == -1 and self.trainer.max_epochs == -1:
+            raise UserError("a run needs an end, towards which the learning rate falls: set trainer.max_steps or trainer.max_epochs")
+        if data is None:
+            return
+        self.seed = data.seed
         for name in ("past", "future", "channels", "size"):
-            if data is not None and getattr(data, name) != getattr(self.energy, name):
+            if getattr(data, name) != getattr(self.energy, name):
                 raise UserError(
                     f"model and data must agree on {name}; the model has {getattr(self.energy, name)}, the data {getattr(data, name)}: "
                     f"change one of them in the recipe"
                 )
 
-    def moment(self, salt: int = 0) -> Moment:
-        """This step and its noise."""
-        generator = torch.Generator(self.device).manual_seed((self.seed * 1_000_003 + self.global_step) * 2 + salt)
-        return Moment(self.global_step, self.total_steps, generator)
+    def moment(self) -> Moment:
+        """This step and its noise; batches whose gradients are accumulated into one step have noise of their own."""
+        batches = self.trainer.fit_loop.epoch_loop.total_batch_idx
+        return Moment(self.global_step, self.total_steps, torch.Generator(self.device).manual_seed(self.seed * 1_000_003 + batches))
 
     @property
     def total_steps(self) -> int:
         """Optimiser steps of the whole run."""
         return int(self.trainer.estimated_stepping_batches) if self.trainer.max_steps < 0 else self.trainer.max_steps
+
+    def transfer_batch_to_device(self, batch: Batch, device: torch.device, dataloader_idx: int) -> Batch:
+        """Copy pinned memory while the device works."""
+        return batch.to(device, non_blocking=True)
 
     def on_after_batch_transfer(self, batch: Batch, dataloader_idx: int) -> Batch:
         """uint8 to float, on the device."""
@@ -84,18 +92,22 @@ class PredictionTask(L.LightningModule):
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
         """The same loss with the same noise at every validation, at the full price of z."""
-        noise = torch.Generator(self.device).manual_seed(self.seed * 1_000_003 + batch_idx)
+        noise = torch.Generator(self.device).manual_seed(VALIDATION_SEED + batch_idx)
         out = self.objective.loss(self.energy, batch, Moment(self.total_steps, self.total_steps, noise))
         self._log("val", out.loss, out.logs, len(batch.x))
 
     def _log(self, stage: str, loss: Tensor, logs: dict[str, Tensor], n: int) -> None:
         values = {f"{stage}/loss": loss.detach(), **{f"{stage}/{k}": v for k, v in logs.items()}}
         self.log_dict(values, batch_size=n, sync_dist=stage == "val")
-        self.log("loss", loss.detach(), prog_bar=True, logger=False, batch_size=n) if stage == "train" else None
+        if stage == "train":
+            self.log("loss", loss.detach(), prog_bar=True, logger=False, batch_size=n)
 
     def configure_optimizers(self) -> dict[str, Any]:
         """The optimiser with linear warm-up and cosine decay, counted in steps."""
-        optimizer = self.optimizer(self.parameters())
+        try:
+            optimizer = self.optimizer(self.parameters())
+        except (TypeError, ValueError) as error:
+            raise UserError(f"the optimizer refuses its arguments: {error}: change model.optimizer") from error
         total = self.total_steps
 
         def factor(step: int) -> float:
@@ -117,19 +129,17 @@ class PredictionTask(L.LightningModule):
                 "torch": str(torch.__version__),
                 "steps": self.trainer.global_step,
                 "seed": self.seed,
+                "seed_everything": torch.initial_seed(),
                 "objective": type(self.objective).__name__,
             },
         }
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Refuse another model's checkpoint by name, before torch refuses it by tensor."""
-        record = checkpoint.get("vidssl")
-        if record is None:
-            raise UserError("a run goes on from a checkpoint that vidssl wrote; this one has no 'vidssl' record")
-        mine = spec_of(self.energy)
-        if record["energy"] != mine:
+        theirs, mine = checkpoint["vidssl"]["energy"], spec_of(self.energy)
+        if theirs != mine:
             raise UserError(
-                f"a run goes on with the model it began with; {_difference(record['energy'], mine)}: "
+                f"a run goes on with the model it began with; {_difference(theirs, mine)}: "
                 f"use the recipe of that run, or start anew without --ckpt_path"
             )
 

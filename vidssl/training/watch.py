@@ -2,38 +2,58 @@
 
 from __future__ import annotations
 
+import io
 from typing import Any
 
 import lightning as L
+import numpy as np
 import torch
+from lightning.pytorch.loggers import TensorBoardLogger
+from PIL import Image
+from tensorboard.compat.proto.summary_pb2 import Summary
+
+from vidssl.render import Scene, film
+from vidssl.types import Batch, to_uint8
 
 
 class Watch(L.Callback):
-    """Shows in TensorBoard what the model thinks comes next: past, truth and futures, as video.
+    """Shows in TensorBoard what the model thinks comes next: a film for each of some clips, the truth beside the futures.
 
-    It looks and never touches: draws have their own generator, gradients are off.
+    It looks and never touches: its draws have a generator of their own, and are the same at every validation.
+
+    Args:
+        clips: how many, the first of the validation split.
+        futures: of each.
     """
 
-    def __init__(self, clips: int = 4, futures: int = 4) -> None:
+    def __init__(self, clips: int = 4, futures: int = 5) -> None:
         self.clips, self.futures = clips, futures
-        self.batch: Any = None
+        self.batch: Batch | None = None
 
     def on_validation_batch_start(
-        self, trainer: L.Trainer, pl_module: L.LightningModule, batch: Any, batch_idx: int, dataloader_idx: int = 0
+        self, trainer: L.Trainer, pl_module: L.LightningModule, batch: Batch, batch_idx: int, dataloader_idx: int = 0
     ) -> None:
         """Keep the first clips of the first batch."""
         if self.batch is None and batch_idx == 0:
-            self.batch = batch.map(lambda t: t[: self.clips])
+            self.batch = batch.map(lambda tensor: tensor[: self.clips])
 
     @torch.no_grad()
     def on_validation_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Write one video: a row per clip, the truth first, then futures; the past runs in all of them."""
-        if self.batch is None or trainer.logger is None or trainer.sanity_checking or not trainer.is_global_zero:
+        """Write the films; the averaged weights are still in the model."""
+        if self.batch is None or not isinstance(trainer.logger, TensorBoardLogger) or trainer.sanity_checking or not trainer.is_global_zero:
             return
-        x, y = self.batch.x, self.batch.y
         generator = torch.Generator(pl_module.device).manual_seed(0)
-        futures = pl_module.energy.sample(x, self.futures, generator)
-        columns = torch.cat((y[None], futures))
-        whole = torch.cat((x.expand(len(columns), *x.shape), columns), 2)  # [1 + N, B, T, C, H, W]
-        wall = whole.permute(2, 3, 1, 4, 0, 5).flatten(4, 5).flatten(2, 3)  # [T, C, B * H, (1 + N) * W]
-        trainer.logger.experiment.add_video("truth | futures", wall[None].mul(255).byte().cpu(), trainer.global_step, fps=5)
+        drawn = pl_module.energy.sample(self.batch.x, self.futures, generator)
+        x, y, futures = (to_uint8(video).cpu().numpy() for video in (self.batch.x, self.batch.y, drawn))
+        for i in range(len(x)):
+            shown = film(Scene(f"clip {i}", x[i], futures[:, i], y[i]))
+            writer = trainer.logger.experiment.file_writer
+            writer.add_summary(Summary(value=[Summary.Value(tag=f"futures/{i}", image=gif(shown))]), trainer.global_step)
+
+
+def gif(frames: np.ndarray, fps: float = 6) -> Summary.Image:
+    """A film ``[T, 3, H, W]`` uint8 as TensorBoard keeps it; its own writer needs one more package for this."""
+    pictures = [Image.fromarray(frame.transpose(1, 2, 0)).quantize(256, dither=Image.Dither.NONE) for frame in frames]
+    data = io.BytesIO()
+    pictures[0].save(data, "GIF", save_all=True, append_images=pictures[1:], loop=0, optimize=False, duration=round(1000 / fps))
+    return Summary.Image(height=frames.shape[2], width=frames.shape[3], colorspace=3, encoded_image_string=data.getvalue())

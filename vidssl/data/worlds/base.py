@@ -7,8 +7,11 @@ truth about a past is a list of probability vectors, one a factor, and a future 
 
 from __future__ import annotations
 
+import functools
+import inspect
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -42,7 +45,10 @@ class World(ABC):
         size, channels: of a frame.
         factors: F, independent objects whose futures are drawn separately.
         wrong_kinds: names of this world's own impossible futures, for :meth:`wrong`.
+        arguments: what the world was constructed with; it builds the same world again.
     """
+
+    arguments: dict[str, Any]
 
     past: int
     future: int
@@ -50,6 +56,21 @@ class World(ABC):
     channels: int
     factors: int
     wrong_kinds: tuple[str, ...]
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        make = cls.__init__
+
+        @functools.wraps(make)
+        def remember(self: World, *args: Any, **kwargs: Any) -> None:
+            if "arguments" not in self.__dict__:  # the outermost constructor speaks for the object
+                bound = inspect.signature(make).bind(self, *args, **kwargs)
+                bound.apply_defaults()
+                self.arguments = dict(list(bound.arguments.items())[1:])
+            make(self, *args, **kwargs)
+
+        if "__init__" in cls.__dict__:
+            cls.__init__ = remember  # type: ignore[method-assign]
 
     @abstractmethod
     def episode(self, seed: int, index: int) -> Episode:
@@ -77,8 +98,12 @@ class World(ABC):
         """An impossible future of `kind` for this past, ``[Ty, C, H, W]`` uint8."""
 
     def modes(self, state: Tensor) -> list[Tensor]:
-        """The modes' numbers, one int64 vector per factor; 0 .. K - 1 unless a world says otherwise."""
+        """The modes' numbers, ascending, one int64 vector per factor; 0 .. K - 1 unless a world says otherwise."""
         return [torch.arange(len(p)) for p in self.probabilities(state)]
+
+    def counts(self, state: Tensor) -> list[float]:
+        """How many modes each factor has, exact also where they are too many to list."""
+        return [float(len(p)) for p in self.probabilities(state)]
 
     def surprise_bits(self, state: Tensor, modes: Tensor) -> Tensor:
         """-log2 p(mode | past) of ``modes [M, F]``, ``[M, F]`` float64; infinite where there is no such mode."""

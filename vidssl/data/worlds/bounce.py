@@ -131,8 +131,14 @@ class Bounce(World):
         found = []
         for start, prior in self._past(state).ends:
             way, p = tracks(start, prior, self.future, self.limit, MOST_LISTED)
-            found.append((number(_joined(start, way), prior, self.limit), p))
+            code = number(_joined(start, way), prior, self.limit)
+            order = code.argsort()
+            found.append((code[order], p[order]))
         return found
+
+    def counts(self, state: Tensor) -> list[float]:
+        """Tracks of each digit: 1 far from walls, millions near a corner."""
+        return [spread(start, prior, self.future, self.limit).count for start, prior in self._past(state).ends]
 
     def surprise_bits(self, state: Tensor, modes: Tensor) -> Tensor:
         """-log2 p(mode | past), exact whether the modes can be listed or not; ``[M, F]`` float64."""

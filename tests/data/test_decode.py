@@ -1,0 +1,177 @@
+"""Every decoder gives exactly the frames asked for, or one named error, on files of every kind."""
+
+from __future__ import annotations
+
+import random
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from video_files import KINDS
+
+from vidssl.data import _pyav, decode
+from vidssl.data.decode import VideoError, look, open_video
+from vidssl.types import UserError
+
+Files = Callable[[str], Path]
+Truth = Callable[[Path], list[np.ndarray]]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_every_frame_equals_the_sequential_one(kind: str, kinds: Files, truth: Truth) -> None:
+    path = kinds(kind)
+    frames = truth(path)
+    info = look(path)
+    assert info.frames == len(frames) and (info.height, info.width) == frames[0].shape[:2]
+    assert len(frames) > 10 and not np.array_equal(frames[3], frames[4]), "the file must tell frames apart"
+    order = list(range(info.frames))
+    random.Random(0).shuffle(order)
+    with open_video(path, info=info) as video:
+        for i in order:  # one by one, in an order that seeks back and forth
+            assert np.array_equal(video.get([i])[0].transpose(1, 2, 0), frames[i]), i
+        for start in order[:6]:  # clips with strides, and out of order
+            asked = [*range(start, info.frames, 3), start, 0]
+            assert np.array_equal(video.get(asked).transpose(0, 2, 3, 1), [frames[i] for i in asked])
+        streamed = list(video.stream())
+    assert len(streamed) == len(frames) and all(np.array_equal(a.transpose(1, 2, 0), b) for a, b in zip(streamed, frames))
+
+
+def test_the_kinds_are_what_they_say(kinds: Files) -> None:
+    gaps = np.diff(look(kinds("variable")).seconds)
+    assert gaps.max() > 5 * gaps.min()
+    assert look(kinds("edit-list")).frames == 54 - 17
+    assert look(kinds("rotated")).rotation == 90 and look(kinds("rotated")).width == 48
+    assert look(kinds("h264")).seekable and list(look(kinds("h264")).keys) == [0, 12, 24, 36]
+    assert look(kinds("h264")).rate == pytest.approx(10)
+
+
+def test_sizes_and_channels(kinds: Files) -> None:
+    with open_video(kinds("vp9-odd")) as video:
+        assert video.get([0, 5]).shape == (2, 3, 51, 67)
+        assert video.get([0, 5], size=32).shape == (2, 3, 32, 32)
+        assert video.get([0], size=128, channels=1).shape == (1, 1, 128, 128)
+        with pytest.raises(UserError, match="channel"):
+            video.get([0], channels=2)
+        for wrong in ([-1], [20], []):
+            with pytest.raises(VideoError, match="has frames 0 to 19"):
+                video.get(wrong)
+
+
+def test_resize_keeps_the_middle_and_the_mean(kinds: Files) -> None:
+    with open_video(kinds("h264")) as video:
+        whole, small = video.get([7])[0], video.get([7], size=24)[0]
+    middle = whole[:, :, 8:56].reshape(3, 24, 2, 24, 2).mean((2, 4))
+    assert np.abs(middle - small).mean() < 3
+
+
+def test_bad_files_are_one_named_error(tmp_path: Path, kinds: Files) -> None:
+    good = kinds("h264").read_bytes()
+    cases = {"empty.mp4": b"", "noise.mp4": random.Random(0).randbytes(5000), "head.mp4": good[:400], "text.mp4": b"hello"}
+    for name, content in cases.items():
+        (tmp_path / name).write_bytes(content)
+        with pytest.raises(VideoError, match=name):
+            look(tmp_path / name)
+    with pytest.raises(VideoError, match="no file"):
+        look(tmp_path / "absent.mp4")
+    with pytest.raises(VideoError, match="no file"):
+        look(tmp_path)
+    with pytest.raises(UserError, match="pyav, decord, torchcodec"):
+        open_video(kinds("h264"), decoder="opencv")
+
+
+def test_corrupt_frames_are_refused_and_others_are_right(tmp_path: Path, kinds: Files, truth: Truth) -> None:
+    good = kinds("h264")
+    content = bytearray(good.read_bytes())
+    rng = random.Random(1)
+    for _ in range(40):  # in the pictures of the second half; the index of the file lies behind them
+        content[rng.randrange(len(content) // 2, len(content) * 9 // 10)] ^= 0xFF
+    bad = tmp_path / "flipped.mp4"
+    bad.write_bytes(content)
+    info, frames, refused = look(bad), truth(good), 0
+    with open_video(bad, info=info) as video:
+        for i in range(info.frames):
+            try:
+                made = video.get([i])[0].transpose(1, 2, 0)
+            except VideoError as error:
+                refused += 1
+                assert "flipped.mp4" in str(error)
+            else:
+                assert i >= 12 or np.array_equal(made, frames[i])
+        with pytest.raises(VideoError):
+            list(video.stream())
+    assert refused
+
+
+def test_caps_hold_before_memory_is_taken(kinds: Files, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = kinds("h264")
+    info = look(path)
+    monkeypatch.setattr(decode, "MAX_BYTES", 64 * 48 * 3 * 5)
+    with open_video(path, info=info) as video:
+        assert len(video.get([0, 1, 2, 3, 4])) == 5
+        with pytest.raises(VideoError, match="at most"):
+            video.get([0, 1, 2, 3, 4, 5])
+    for cap, value, says in (("MAX_PIXELS", 100, "64 x 48"), ("MAX_FRAMES", 9, "at most 9 frames"), ("MAX_SECONDS", -1.0, "longer than")):
+        with monkeypatch.context() as patch:
+            patch.setattr(_pyav, cap, value)
+            with pytest.raises(VideoError, match=says):
+                look(path)
+
+
+@pytest.mark.parametrize("decoder", ["decord", "torchcodec"])
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.filterwarnings("ignore:decord")
+def test_other_decoders_are_right_or_refuse(decoder: str, kind: str, kinds: Files, truth: Truth) -> None:
+    pytest.importorskip(decoder)
+    path = kinds(kind)
+    try:
+        with open_video(path, decoder) as video:
+            frames = truth(path)
+            for i in range(0, video.info.frames, 5):
+                made = video.get([i])[0].transpose(1, 2, 0).astype(int)
+                distances = [np.abs(made - frame).mean() for frame in frames]
+                assert int(np.argmin(distances)) == i and distances[i] < 3
+            assert video.get([3, 1], size=16, channels=1).shape == (2, 1, 16, 16)
+    except VideoError as error:
+        assert kind not in ("h264", "dash"), error
+        assert path.name in str(error) and "pyav" in str(error)
+
+
+def test_decord_warns(kinds: Files) -> None:
+    pytest.importorskip("decord")
+    with pytest.warns(UserWarning, match="decord"):
+        open_video(kinds("h264"), "decord").close()
+
+
+@pytest.mark.data
+def test_odd_files_give_right_frames_or_a_named_error(odd: Path, truth: Truth) -> None:
+    refused = set()
+    for path in sorted(odd.iterdir()):
+        begin = time.monotonic()
+        try:
+            info = look(path)
+            frames = _until_failure(truth, path)
+            with open_video(path, info=info) as video:
+                for i in random.Random(0).sample(range(len(frames)), min(6, len(frames))):
+                    made = video.get([i])[0].transpose(1, 2, 0)
+                    assert np.array_equal(made, frames[i]), (path.name, i)
+        except VideoError as error:
+            refused.add(path.name)
+            assert path.name in str(error) and "\n" not in str(error)
+        assert time.monotonic() - begin < 30, path.name
+    assert {"exo_full_blocks.mkv", "ft_fixture-isom.mp4", "tc_nasa_13013.mp4.audio.mp3"} <= refused
+    assert len(refused) <= 8, refused
+
+
+def _until_failure(truth: Truth, path: Path) -> list[np.ndarray]:
+    import av
+
+    frames: list[np.ndarray] = []
+    with av.open(f"file:{path}") as container:
+        try:
+            for frame in container.decode(container.streams.best("video")):
+                frames.append(np.rot90(frame.to_ndarray(format="rgb24"), round(frame.rotation / 90)))
+        except av.error.FFmpegError:
+            pass
+    return frames

@@ -1,0 +1,113 @@
+"""Measure the speed of decoding, loading, training, sampling, and of the shipped networks."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import platform
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from vidssl import __version__
+from vidssl.energy.base import Energy
+from vidssl.files import write_json
+from vidssl.progress import table
+
+RECIPE = "bounce-categorical"
+Rows = list[dict[str, Any]]
+
+
+def machine() -> dict[str, Any]:
+    """What the numbers depend on besides the code."""
+    return {
+        "vidssl": __version__,
+        "torch": str(torch.__version__),
+        "python": platform.python_version(),
+        "system": platform.platform(),
+        "cores": os.cpu_count(),
+        "threads": torch.get_num_threads(),
+    }
+
+
+def from_recipe(name: str) -> Energy:
+    """The model of a shipped recipe, untrained: a model's speed does not depend on what it learned."""
+    import yaml
+
+    from vidssl.house import find_config
+    from vidssl.spec import build
+
+    def whole(node: Any) -> Any:
+        """A recipe may leave init_args out; a specification may not."""
+        if isinstance(node, dict):
+            node = {key: whole(value) for key, value in node.items()}
+            return {"init_args": {}, **node} if "class_path" in node else node
+        return [whole(value) for value in node] if isinstance(node, list) else node
+
+    return build(whole(yaml.safe_load(find_config(name).read_text("utf-8"))["model"]["energy"]))
+
+
+def sample(arguments: argparse.Namespace) -> Rows:
+    """N futures of one past beside one."""
+    from vidssl.evaluation.bench import bench_sample
+    from vidssl.export.load import load_energy
+
+    energy = load_energy(arguments.model, arguments.device) if arguments.model else from_recipe(RECIPE).to(arguments.device)
+    return bench_sample(energy)
+
+
+def decode(arguments: argparse.Namespace) -> Rows:
+    """Frames per second from files, per decoder."""
+    from vidssl.data.bench import bench_decode
+
+    return bench_decode()
+
+
+def loader(arguments: argparse.Namespace) -> Rows:
+    """Clips per second from a loader, per source."""
+    from vidssl.data.bench import bench_loader
+
+    return bench_loader()
+
+
+def train(arguments: argparse.Namespace) -> Rows:
+    """Clips per second of each shipped recipe."""
+    from vidssl.bench import bench_train
+    from vidssl.house import room
+
+    recipes = sorted(path.stem for path in (room("configs") / "recipes").glob("*.yaml"))
+    return bench_train({name: (from_recipe(name), 16) for name in recipes})
+
+
+def backbones(arguments: argparse.Namespace) -> Rows:
+    """The candidates for the default network at equal CPU minutes."""
+    from vidssl.bench import bench_backbones
+
+    return bench_backbones(arguments.minutes, arguments.seeds, arguments.networks, arguments.mnist)
+
+
+BENCHES: dict[str, Callable[[argparse.Namespace], Rows]] = {f.__name__: f for f in (decode, loader, train, sample, backbones)}
+
+
+def main(argv: list[str]) -> None:
+    """Run ``vidssl bench NAME``."""
+    told = "\n".join(f"  {name:<10} {run.__doc__}" for name, run in BENCHES.items())
+    parser = argparse.ArgumentParser(
+        prog="vidssl bench", description=f"{__doc__}\n\n{told}", formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("name", metavar="NAME", choices=list(BENCHES), help=f"one of {', '.join(BENCHES)}")
+    parser.add_argument("--output", metavar="FILE", type=Path, help="write the rows and the machine as JSON, too")
+    parser.add_argument("--model", help=f"sample: a model of your own (default: the recipe {RECIPE}, untrained)")
+    parser.add_argument("--device", default="cpu", help="sample: where the model runs (default: cpu)")
+    parser.add_argument("--minutes", type=float, default=8.0, help="backbones: CPU minutes for each (default: 8)")
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0], help="backbones: seeds for each (default: 0)")
+    parser.add_argument("--networks", nargs="+", help="backbones: which (default: all)")
+    parser.add_argument("--mnist", metavar="DIR", help="backbones: folder with MNIST (default: scikit-learn's digits)")
+    arguments = parser.parse_args(argv)
+    rows = BENCHES[arguments.name](arguments)
+    table(f"bench {arguments.name}", rows)
+    if arguments.output:
+        write_json(arguments.output, {"bench": arguments.name, "machine": machine(), "rows": rows})
+        print(f"written: {arguments.output}")

@@ -1,0 +1,249 @@
+"""PyAV: looks at files and decodes them exactly. The default, and what other decoders are checked against.
+
+Where a seek misses, the file is decoded from its start; where that misses too, a named error. Frames that the
+codec flags as corrupt are refused: every library hands them out silently.
+"""
+
+from __future__ import annotations
+
+import time
+from bisect import bisect_right
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import av
+import numpy as np
+
+from vidssl.data.decode import MAX_BYTES, MAX_FRAMES, MAX_PIXELS, MAX_SECONDS, Decoder, VideoError, VideoInfo, fingerprint
+
+FAILURES = (av.error.FFmpegError, UnicodeDecodeError, ValueError, IndexError, OSError, OverflowError, MemoryError)
+"""What PyAV raises on bad files; a file of HMDB makes it raise UnicodeDecodeError, none of its own errors."""
+NO_SEEK = {"h263", "h263p"}
+"""Codecs whose pictures after a seek differ from those of sequential decoding, measured on a phone's 3gp file."""
+NO_TIMES = {("avi", "h264"), ("avi", "hevc")}
+"""Containers that do not store when a frame is shown, with codecs whose frames are stored in another order."""
+PROBE = 16
+"""Frames decoded at a look, to see that timestamps in the file are those of its frames."""
+MAY_SKIP = {"h264", "hevc"}
+"""Codecs whose pictures that nothing refers to can be left undecoded without changing any other."""
+
+
+@contextmanager
+def _named(path: str, what: str) -> Iterator[None]:
+    """Turn PyAV's errors into the one that names the file."""
+    try:
+        yield
+    except VideoError:
+        raise
+    except FAILURES as error:
+        raise VideoError(f"{path} {what} ({type(error).__name__}: {' '.join(str(error).split())[:120]})") from error
+
+
+def _open(path: str) -> tuple[av.container.InputContainer, av.video.stream.VideoStream]:
+    with _named(path, "cannot be opened as video"):
+        # the prefix keeps names with a dash or a colon from being read as options or protocols
+        container = av.open(f"file:{path}", timeout=MAX_SECONDS)
+    with _named(path, "cannot be opened as video"):
+        stream = container.streams.best("video")
+        if stream is None or stream.disposition & av.stream.Disposition.attached_pic:
+            container.close()
+            raise VideoError(f"{path} has no video stream")
+        coder = stream.codec_context
+        if not 0 < coder.width * coder.height <= MAX_PIXELS:
+            container.close()
+            raise VideoError(f"{path} has frames of {coder.width} x {coder.height}; they need 1 to {MAX_PIXELS} pixels")
+        coder.options = {"max_pixels": str(MAX_PIXELS)}  # for frames that turn out larger than the header says
+        coder.thread_type, coder.thread_count = "NONE", 1  # workers are what runs side by side
+    return container, stream
+
+
+class _Clock:
+    """Raises when a file takes longer than the cap."""
+
+    def __init__(self, path: str) -> None:
+        self.path, self.end = path, time.monotonic() + MAX_SECONDS
+
+    def check(self) -> None:
+        if time.monotonic() > self.end:
+            raise VideoError(f"{self.path} takes longer than {MAX_SECONDS:.0f} s to decode: cut it into shorter files")
+
+
+def look(path: Path) -> VideoInfo:
+    """See :func:`vidssl.data.decode.look`."""
+    path = path.absolute()
+    if not path.is_file():
+        raise VideoError(f"there is no file {str(path)!r}")
+    packets, kind = _packets(path)
+    times = [pts for pts, _ in packets]
+    seekable = bool(times) and None not in times and len(set(times)) == len(times) and any(key for _, key in packets)
+    seekable = seekable and kind not in NO_TIMES and kind[1] not in NO_SEEK
+    found = _decoded(path, PROBE if seekable else MAX_FRAMES)
+    if seekable and list(found.pts) != sorted(times)[: min(PROBE, len(times))]:  # type: ignore[type-var]
+        found, seekable = _decoded(path, MAX_FRAMES), False
+    if seekable:
+        ordered = sorted(packets)  # type: ignore[type-var]
+        found.pts = np.array([pts for pts, _ in ordered], np.int64)
+        found.keys = np.flatnonzero([key for _, key in ordered])
+        found.seekable = True
+    return found
+
+
+def _packets(path: Path) -> tuple[list[tuple[int | None, bool]], tuple[str, str]]:
+    """Each packet's timestamp and whether it is a key frame, and (container, codec); nothing is decoded."""
+    container, stream = _open(str(path))
+    clock, packets = _Clock(str(path)), []
+    with container, _named(str(path), "breaks off"):
+        for packet in container.demux(stream):
+            if packet.size and not packet.is_discard:
+                packets.append((packet.pts, packet.is_keyframe))
+            if len(packets) > MAX_FRAMES:
+                raise VideoError(f"a video has at most {MAX_FRAMES} frames; {path} has more: cut it into shorter files")
+            clock.check()
+        return packets, (container.format.name, stream.codec_context.name)
+
+
+def _decoded(path: Path, count: int) -> VideoInfo:
+    """What decoding the first `count` frames tells; frames whose timestamps do not rise are counted instead."""
+    container, stream = _open(str(path))
+    clock, times, first = _Clock(str(path)), [], None
+    with container:
+        with _named(str(path), "has no decodable frame"):
+            try:
+                for frame in container.decode(stream):
+                    first = first or (frame.width, frame.height, round(frame.rotation / 90) * 90 % 360)
+                    times.append(frame.pts if frame.pts is not None else len(times))
+                    if len(times) >= count:
+                        break
+                    clock.check()
+            except FAILURES as error:
+                if first is None or isinstance(error, VideoError):
+                    raise  # a file that breaks off later has the frames before
+        base = float(stream.time_base) if stream.time_base else 1.0
+        rate = float(stream.average_rate or 0)
+        name, index = container.format.name, stream.index
+    if first is None:
+        raise VideoError(f"{path} has no decodable frame")
+    if any(b <= a for a, b in zip(times, times[1:])):
+        times, base = list(range(len(times))), 1 / rate if rate > 0 else 1.0
+    width, height, turn = first
+    width, height = (height, width) if turn % 180 else (width, height)
+    pts, keys = np.array(times, np.int64), np.zeros(1, np.int64)
+    return VideoInfo(str(path), fingerprint(path), pts, base, keys, False, width, height, turn, index, name)
+
+
+class PyAV(Decoder):
+    """Exact by timestamp."""
+
+    def __init__(self, info: VideoInfo) -> None:
+        self.info = info
+        self.container, self.video = _open(info.path)
+        self.skips = self.video.codec_context.name in MAY_SKIP
+
+    def get(self, indices: list[int], size: int | None = None, channels: int = 3) -> np.ndarray:
+        """See :class:`Decoder`."""
+        self.check(indices, size, channels)
+        wanted = sorted(set(indices))
+        with _named(self.info.path, f"does not decode from frame {wanted[0]} to {wanted[-1]}"):
+            frames = self._sought(wanted, size, channels) if self.info.seekable else None
+            if frames is None:
+                frames = {}
+                for index, frame in self._from_start(wanted[-1]):
+                    if index in set(wanted):
+                        frames[index] = self._pixels(frame, size, channels)
+            missing = sorted(set(wanted) - set(frames))
+            if missing:
+                raise VideoError(f"{self.info.path} does not give frame {missing[0]}, although it announces {self.info.frames}")
+            return np.stack([frames[index] for index in indices])
+
+    def stream(self, size: int | None = None, channels: int = 3) -> Iterator[np.ndarray]:
+        """See :class:`Decoder`; one pass, without a seek."""
+        count = 0
+        with _named(self.info.path, "does not decode to its end"):
+            for index, frame in self._from_start(self.info.frames - 1, timed=False):
+                if index != count:
+                    break
+                yield self._pixels(frame, size, channels)
+                count += 1
+        if count != self.info.frames:
+            raise VideoError(f"{self.info.path} does not give frame {count}, although it announces {self.info.frames}")
+
+    def close(self) -> None:
+        """Let go of the file."""
+        self.container.close()
+
+    def _sought(self, wanted: list[int], size: int | None, channels: int) -> dict[int, np.ndarray] | None:
+        """By timestamp from the key frame before; None when the file does not give every frame that way."""
+        info, clock = self.info, _Clock(self.info.path)
+        key = info.keys[max(0, bisect_right(info.keys, wanted[0]) - 1)]
+        place = {int(info.pts[i]): i for i in wanted}
+        last = int(info.pts[wanted[-1]])
+        frames: dict[int, np.ndarray] = {}
+        try:
+            self.container.seek(int(info.pts[key]), stream=self.video, backward=True)
+            started = False
+            for frame in self._decode(place):
+                started = started or frame.key_frame and frame.pts is not None and frame.pts <= info.pts[wanted[0]]
+                if not started or frame.is_corrupt and frame.pts in place:
+                    return None  # a key frame that needs its predecessors, or a seek that fell too late
+                if frame.pts in place:
+                    frames[place[frame.pts]] = self._pixels(frame, size, channels)
+                if len(frames) == len(wanted) or frame.pts is None or frame.pts > last:
+                    break
+                clock.check()
+        except av.error.FFmpegError:
+            return None
+        return frames if len(frames) == len(wanted) else None
+
+    def _decode(self, place: dict[int, int]) -> Iterator[av.VideoFrame]:
+        """Frames from here on, leaving out those that are neither wanted nor needed by others."""
+        for packet in self.container.demux(self.video):
+            if self.skips and packet.size:
+                self.video.codec_context.skip_frame = "DEFAULT" if packet.pts in place else "NONREF"
+            yield from packet.decode()
+
+    def _from_start(self, last: int, timed: bool = True) -> Iterator[tuple[int, av.VideoFrame]]:
+        """Frames with their indices up to `last`, decoded in sequence; `timed` keeps to the cap in seconds."""
+        self.container.close()
+        self.container, self.video = _open(self.info.path)
+        clock, place = _Clock(self.info.path), {int(pts): i for i, pts in enumerate(self.info.pts[: last + 1])}
+        for count, frame in enumerate(self.container.decode(self.video)):
+            index = place.get(frame.pts, -1) if self.info.seekable else count
+            if index >= 0:
+                yield index, frame
+            if index >= last:
+                return
+            if timed:
+                clock.check()
+
+    def _pixels(self, frame: av.VideoFrame, size: int | None, channels: int) -> np.ndarray:
+        """A frame as uint8 ``[channels, H, W]``, upright."""
+        if frame.is_corrupt:
+            raise VideoError(f"{self.info.path}: the codec flags a frame as corrupt")
+        turned = self.info.rotation % 180 != 0
+        if size is None and (frame.height, frame.width)[:: -1 if turned else 1] != (self.info.height, self.info.width):
+            raise VideoError(f"{self.info.path}: frames change size on the way; ask for a size")
+        return square(frame, size, channels, self.info.rotation)
+
+
+def square(frame: av.VideoFrame, size: int | None, channels: int, rotation: int = 0) -> np.ndarray:
+    """Colour conversion, scaling, turning and centre crop; uint8 ``[channels, H, W]``."""
+    width, height = frame.width, frame.height
+    if size is not None:
+        scale = size / min(width, height)
+        width, height = max(size, round(width * scale)), max(size, round(height * scale))
+    if width * height * 3 > MAX_BYTES:
+        raise VideoError(f"a frame of {frame.width} x {frame.height} is too long to scale to {size}")
+    scaled = (width, height) != (frame.width, frame.height)
+    kind = "gray" if channels == 1 else "rgb24"
+    made = frame.reformat(width, height, kind, interpolation="AREA" if scaled else None).to_ndarray()
+    made = np.rot90(made.reshape(height, width, channels), rotation // 90)
+    if size is not None:
+        top, left = (made.shape[0] - size) // 2, (made.shape[1] - size) // 2
+        made = made[top : top + size, left : left + size]
+    return made.transpose(2, 0, 1)
+
+
+def square_array(frames: np.ndarray, size: int | None, channels: int) -> np.ndarray:
+    """:func:`square` for upright RGB frames of other decoders, uint8 ``[T, H, W, 3]`` to ``[T, channels, H, W]``."""
+    return np.stack([square(av.VideoFrame.from_ndarray(np.ascontiguousarray(f), "rgb24"), size, channels) for f in frames])

@@ -1,0 +1,150 @@
+"""Clips by index, made a whole batch at a time, each a pure function of (seed, epoch, index)."""
+
+from __future__ import annotations
+
+import warnings
+from abc import ABC, abstractmethod
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import Dataset
+
+from vidssl.data.clips import ClipPlan
+from vidssl.data.decode import VideoError
+from vidssl.data.source import Source
+from vidssl.data.transforms import Augment
+from vidssl.data.worlds.base import World
+from vidssl.data.worlds.files import WorldFiles
+from vidssl.types import Batch
+
+TRIES = 8
+"""Clips that are tried in place of one that cannot be read."""
+ENOUGH = 32
+"""Clips that must have been read before their bad share says anything."""
+
+
+class ClipDataset(Dataset, ABC):
+    """Clips by index. `__getitems__` makes a whole batch, so that a loader never collates clip by clip."""
+
+    @abstractmethod
+    def __len__(self) -> int:
+        """How many clips there are."""
+
+    @abstractmethod
+    def batch(self, epoch: int, indices: list[int]) -> Batch:
+        """The clips of `indices` as uint8; augmentation, where there is any, is pure in (seed, epoch, index)."""
+
+    def __getitem__(self, item: int) -> Batch:
+        """One clip as a batch of one."""
+        return self.batch(0, [item])
+
+    def __getitems__(self, items: list[Any]) -> Batch:
+        """A batch: items are (epoch, index) in training and plain indices elsewhere."""
+        pairs = [item if isinstance(item, tuple) else (0, item) for item in items]
+        return self.batch(pairs[0][0], [index for _, index in pairs])
+
+
+class WorldClips(ClipDataset):
+    """Episodes of a world, made when they are asked for."""
+
+    def __init__(self, world: World, seed: int, count: int) -> None:
+        self.world, self.seed, self.count = world, seed, count
+
+    def __len__(self) -> int:
+        return self.count
+
+    def batch(self, epoch: int, indices: list[int]) -> Batch:
+        """Episodes `indices`, with their states."""
+        made = [self.world.episode(self.seed, i) for i in indices]
+        x, y, state = (torch.stack([getattr(e, name) for e in made]) for name in ("x", "y", "state"))
+        return Batch(x, y, torch.tensor(indices), state=state)
+
+
+class VideoClips(ClipDataset):
+    """Clips of some videos of a source.
+
+    A clip that cannot be read is replaced by another that (seed, its key) determine, so every process count
+    and every run sees the same; after `TRIES` such, or when too many clips are bad, reading stops.
+
+    Args:
+        source: of frames.
+        videos: which of its videos.
+        plan: how clips are cut.
+        shape: of a frame, (C, H, W).
+        seed: of replacements and augmentation.
+        max_bad: share of the clips read by a process that may be bad.
+        augment: of the clips.
+        files: the truth, where the videos are of a world.
+    """
+
+    def __init__(
+        self,
+        source: Source,
+        videos: list[int],
+        plan: ClipPlan,
+        shape: tuple[int, int, int],
+        seed: int,
+        max_bad: float,
+        augment: Augment | None = None,
+        files: WorldFiles | None = None,
+    ) -> None:
+        self.source, self.plan, self.shape, self.seed, self.max_bad = source, plan, shape, seed, max_bad
+        self.augment, self.files = augment, files
+        starts = [plan.starts(source.infos[video]) for video in videos]
+        self.video = np.repeat(np.array(videos, np.int64), [len(s) for s in starts])
+        self.start = np.concatenate(starts) if starts else np.zeros(0, np.int64)
+        self.bad: dict[int, str] = {}
+        self.seen = np.zeros(len(self.start), bool)
+        self.states: dict[int, Tensor] = {}
+
+    def __len__(self) -> int:
+        return len(self.start)
+
+    def batch(self, epoch: int, indices: list[int]) -> Batch:
+        """Clips `indices`; `key` tells which they are, replacements included.
+
+        Raises:
+            VideoError: a clip and all its replacements cannot be read, or the bad share is above its limit.
+        """
+        made = np.empty((len(indices), self.plan.length, *self.shape), np.uint8)
+        keys = [self._fill(index, out) for index, out in zip(indices, made, strict=True)]
+        clips = torch.from_numpy(made)
+        state = torch.stack([self._state(key) for key in keys]) if self.files else None
+        batch = Batch(clips[:, : self.plan.past], clips[:, self.plan.past :], torch.tensor(keys), state=state)
+        return batch if self.augment is None else self.augment(batch, self.seed, epoch)
+
+    def _fill(self, index: int, out: np.ndarray) -> int:
+        """Read a clip, or the first of its replacements that can be read; returns its key."""
+        key, first = index, ""
+        for attempt in range(1 + TRIES):
+            if attempt:
+                bits = np.random.Philox(key=[self.seed, index], counter=[0, 0, 0, attempt])
+                key = int(np.random.Generator(bits).integers(len(self)))
+            if key not in self.bad:
+                try:
+                    video = int(self.video[key])
+                    self.source.read(video, self.plan.frames(self.source.infos[video], self.start[key]), out)
+                    self.seen[key] = True
+                    return key
+                except VideoError as error:
+                    self._note(key, str(error))
+            first = first or self.bad[key]
+        raise VideoError(f"{1 + TRIES} clips one after another cannot be read; the first: {first}: remove or repair the videos")
+
+    def _note(self, key: int, reason: str) -> None:
+        self.bad[key], self.seen[key] = reason, True
+        warnings.warn(f"a clip that cannot be read is replaced: {reason}", stacklevel=2)
+        seen = int(self.seen.sum())
+        if seen >= min(ENOUGH, len(self)) and len(self.bad) > self.max_bad * seen:
+            raise VideoError(
+                f"{len(self.bad)} of {seen} clips cannot be read, more than the share of {self.max_bad:g} that is allowed; "
+                f"the last: {reason}: remove or repair the videos, or raise max_bad"
+            )
+
+    def _state(self, key: int) -> Tensor:
+        assert self.files is not None
+        if key not in self.states:
+            self.states[key] = self.files.episode(self.source.names[self.video[key]], int(self.start[key])).state
+        return self.states[key]

@@ -1,0 +1,80 @@
+"""Where frames come from: video files that are decoded on the way, or anything else that can be read by frame."""
+
+from __future__ import annotations
+
+import os
+from abc import ABC, abstractmethod
+from collections import OrderedDict
+from typing import Any
+
+import numpy as np
+
+from vidssl.data.decode import Decoder, VideoInfo, open_video
+from vidssl.data.index import Index, Refused
+
+OPEN = 8
+"""Videos that a process keeps open; each costs a few decoded frames of memory."""
+
+
+class Source(ABC):
+    """Videos by number, all at one size. Copies in other processes open what they need themselves.
+
+    Attributes:
+        name: of the whole, for a protocol.
+        names: of the videos, the same on every machine.
+        infos: their looks.
+        refused: what was left out, and why.
+    """
+
+    name: str
+    names: list[str]
+    infos: list[VideoInfo]
+    refused: list[Refused]
+
+    @abstractmethod
+    def read(self, video: int, frames: np.ndarray, out: np.ndarray) -> None:
+        """Write frames `frames [T]` of a video to ``out [T, C, H, W]``, uint8.
+
+        Raises:
+            VideoError: frames that cannot be had.
+        """
+
+
+class FileSource(Source):
+    """Video files, decoded when they are asked for; the few last used stay open."""
+
+    def __init__(self, index: Index, size: int, channels: int, decoder: str = "pyav") -> None:
+        self.name, self.infos, self.refused = index.root.name, index.videos, index.refused
+        self.names = [index.name(info) for info in index.videos]
+        self.size, self.channels, self.decoder = size, channels, decoder
+        self._forget()
+
+    def _forget(self) -> None:
+        self.open: OrderedDict[int, Decoder] = OrderedDict()
+        self.process = os.getpid()
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "open": None}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        self._forget()
+
+    def read(self, video: int, frames: np.ndarray, out: np.ndarray) -> None:
+        """See :class:`Source`."""
+        if self.process != os.getpid():
+            self._forget()  # what was opened before a fork hangs after it
+        out[:] = self._decoder(video).get(frames.tolist(), self.size, self.channels)
+
+    def _decoder(self, video: int) -> Decoder:
+        if video not in self.open:
+            self.open[video] = open_video(self.infos[video].path, self.decoder, self.infos[video])
+            while len(self.open) > OPEN:
+                self.open.popitem(last=False)[1].close()
+        self.open.move_to_end(video)
+        return self.open[video]
+
+    def close(self) -> None:
+        """Let go of every open file."""
+        while self.open:
+            self.open.popitem()[1].close()
