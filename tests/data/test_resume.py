@@ -142,7 +142,13 @@ def test_broken_in_the_middle_of_a_step(step: int, whole: list, tmp_path: Path) 
 
 
 @pytest.mark.filterwarnings("ignore")
-def test_workers_and_validation_change_nothing(whole: list, tmp_path: Path) -> None:
-    before = run(tmp_path, 7, workers=1, every=7, val_check_interval=2)
-    after = run(tmp_path / "again", 17, workers=1, start=only(tmp_path), val_check_interval=2)
-    assert before + after == whole
+def test_validation_changes_nothing(whole: list, tmp_path: Path) -> None:
+    before = run(tmp_path, 7, every=7, val_check_interval=2)
+    assert before + run(tmp_path / "again", 17, start=only(tmp_path), val_check_interval=2) == whole
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_workers_change_nothing(whole: list, tmp_path: Path) -> None:
+    before = run(tmp_path, 7, every=7)
+    # workers are asked for clips before Lightning has set its counts right: they must not begin a batch too early
+    assert before + run(tmp_path / "again", 17, workers=1, start=only(tmp_path), limit_val_batches=0) == whole

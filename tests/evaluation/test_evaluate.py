@@ -182,3 +182,22 @@ def test_progress_is_told() -> None:
 
     evaluate(model("none"), data(), **{**SMALL, "limit": module.ROWS + 1}, progress=progress)
     assert [(total, n) for _, total, n in told] == [(2, 2), (2, 2), (3, 3)] and all(what for what, _, _ in told)
+
+
+def test_large_sets_are_made_in_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "FLOATS", 10 * 6 * 32 * 32)
+    calls = []
+    energy = ForkOracle(WORLD)
+    sample = energy.sample
+    monkeypatch.setattr(energy, "sample", lambda x, n, g: calls.append((len(x), n)) or sample(x, n, g))
+    found = evaluate(energy, data(), **SMALL)
+    assert max(b * n for b, n in calls) <= 10 and sum(n for b, n in calls[-7:]) == 64
+    assert found["total_variation"] < 0.3 and found["mode_precision"] == 1
+
+
+def test_a_model_of_nans_is_refused() -> None:
+    energy = model("none")
+    with torch.no_grad():
+        next(energy.decoder.parameters()).fill_(math.nan)
+    with pytest.raises(UserError, match="not finite"):
+        evaluate(energy, data(), **SMALL)

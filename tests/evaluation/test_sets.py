@@ -31,6 +31,15 @@ def test_energy_score_agrees_with_brute_force_and_with_scoringrules() -> None:
         assert float(ours[b]) == pytest.approx(near - (near - plain) * n / (n - 1), rel=1e-5)
 
 
+def test_energy_score_per_pixel_does_not_grow_with_the_frame() -> None:
+    f, y, x = sets()
+    small = summary([set_scores(f, y, x)])
+    large = summary([set_scores(*(v.repeat(1, *[1] * (v.dim() - 3), 2, 2) for v in (f, y, x)))])
+    assert large["energy_score"] == pytest.approx(2 * small["energy_score"], rel=1e-4)
+    assert large["energy_score_per_pixel"] == pytest.approx(small["energy_score_per_pixel"], rel=1e-4)
+    assert small["energy_score_per_pixel"] == pytest.approx(small["energy_score"] / 32, rel=1e-5)
+
+
 def test_in_one_dimension_the_energy_score_is_the_fair_crps() -> None:
     g = torch.Generator().manual_seed(1)
     f, y = torch.randn(7, 5, 1, generator=g), torch.randn(5, 1, generator=g)

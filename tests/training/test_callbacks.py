@@ -14,6 +14,7 @@ from lightning.pytorch.loggers import TensorBoardLogger
 from PIL import Image
 from tensorboard.backend.event_processing.event_accumulator import IMAGES, EventAccumulator
 
+from vidssl.training.bar import Bar
 from vidssl.training.ema import TRAINED, follow
 from vidssl.training.guard import NonFiniteGuard
 from vidssl.training.watch import Watch
@@ -130,3 +131,12 @@ def test_looking_changes_nothing(run, tmp_path: Path) -> None:
     logger = TensorBoardLogger(tmp_path, "board", version="")
     watched = run(7, Watch(), name="a", logger=logger, log_every_n_steps=1).fit()
     assert watched.record.losses == run(7, name="b").fit().record.losses
+
+
+def test_the_bar_counts_the_steps_of_the_run(run, capsys: pytest.CaptureFixture[str]) -> None:
+    done = run(11, Bar(), enable_progress_bar=True).fit()
+    assert "11/11" in capsys.readouterr().err
+    with pytest.raises(UserError):
+        run(12, Bar(), Poison(11), enable_progress_bar=True).fit(done.folder / "last.ckpt")
+    shown = capsys.readouterr().err
+    assert "12/12" in shown or "11/12" in shown

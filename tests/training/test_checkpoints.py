@@ -157,6 +157,15 @@ def test_the_last_step_is_kept_and_two_before_it_at_most(run) -> None:
     assert torch.load(by_epochs.folder / "last.ckpt", weights_only=True)["global_step"] == 10
 
 
+def test_drafts_of_a_killed_run_are_removed_and_never_opened(run) -> None:
+    done = run(2).fit()
+    draft = done.folder / ".step=3-abc.ckpt"
+    draft.write_bytes((done.folder / "last.ckpt").read_bytes())
+    assert newest(done.folder).name != draft.name
+    run(3).fit(newest(done.folder))
+    assert not draft.exists() and (done.folder / "step=3.ckpt").is_file()
+
+
 def test_a_run_that_has_ended_can_be_made_longer(run) -> None:
     """It goes on with the clips that a run of that length from the start sees."""
     whole, short = run(12, name="whole").fit(), run(7).fit()

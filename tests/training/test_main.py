@@ -73,7 +73,6 @@ def test_a_saved_configuration_makes_the_same_run(capsys: pytest.CaptureFixture[
 
 def test_later_configurations_change_earlier_ones() -> None:
     Path("more.yaml").write_text("trainer: {max_steps: 1}\nmodel: {warmup_steps: 7}\nema: {decay: 0.5}\n")
-    assert fit("--config", "more.yaml", "--trainer.fast_dev_run=true", "--run", "stacked") == 0
     assert fit("--config", "more.yaml", "--run", "stacked") == 0
     saved = yaml.safe_load(Path("runs/stacked/version_0/config.yaml").read_text())
     assert saved["trainer"]["max_steps"] == 1 and saved["model"]["warmup_steps"] == 7 and saved["ema"]["decay"] == 0.5
@@ -85,6 +84,11 @@ def test_what_the_trainer_is_told_to_leave_out(option: str) -> None:
     assert fit("--trainer.max_steps=1", f"--trainer.{option}=false") == 0
     assert bool(list(Path("runs").rglob("events*"))) == (option != "logger")
     assert bool(list(Path("runs").rglob("*.ckpt"))) == (option == "logger")
+
+
+def test_a_dry_run_leaves_nothing() -> None:
+    assert fit("--trainer.fast_dev_run=true") == 0
+    assert not [p for p in Path("runs").rglob("*") if p.is_file()]
 
 
 def test_help_is_short_and_names_the_recipes(capsys: pytest.CaptureFixture[str]) -> None:
@@ -177,6 +181,22 @@ def test_classes_from_elsewhere_run_when_they_are_allowed(monkeypatch: pytest.Mo
     monkeypatch.syspath_prepend(".")
     assert fit("--config", "mine.yaml", "--trainer.max_steps=1", "--allow_class_path", "friend") == 0
     assert Path("ran").exists()
+
+
+def test_a_signal_ends_the_command_with_status_143(monkeypatch: pytest.MonkeyPatch) -> None:
+    Path("stopper.py").write_text(
+        "import lightning as L, os, signal\n"
+        "class Callback(L.Callback):\n    def on_train_batch_start(self, trainer, *rest):\n"
+        "        if trainer.global_step == 2: os.kill(os.getpid(), signal.SIGTERM)\n"
+    )
+    Path("mine.yaml").write_text("trainer: {callbacks: [{class_path: stopper.Callback}]}\n")
+    monkeypatch.syspath_prepend(".")
+    with pytest.raises(SystemExit) as end:
+        fit("--config", "mine.yaml", "--trainer.max_steps=9", "--allow_class_path", "stopper")
+    assert end.value.code == 143
+    assert step_of("runs/fork-categorical/version_0/checkpoints/stopped-step=3.ckpt") == 3
+    assert fit("--trainer.max_steps=9", "--ckpt_path", "last") == 0
+    assert step_of("runs/fork-categorical/version_0/checkpoints/last.ckpt") == 9
 
 
 def test_a_complaint_that_nobody_foresaw_is_cut() -> None:

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import av
 import numpy as np
+from av.video.reformatter import VideoReformatter
 
 from vidssl.data.decode import MAX_BYTES, MAX_FRAMES, MAX_PIXELS, MAX_SECONDS, Decoder, VideoError, VideoInfo, fingerprint
 
@@ -139,6 +140,7 @@ class PyAV(Decoder):
         self.info = info
         self.container, self.video = _open(info.path)
         self.skips = self.video.codec_context.name in MAY_SKIP
+        self.scaler = VideoReformatter()  # one for all frames: a frame's own is made anew each time, for four times the cost
 
     def get(self, indices: list[int], size: int | None = None, channels: int = 3) -> np.ndarray:
         """See :class:`Decoder`."""
@@ -223,10 +225,17 @@ class PyAV(Decoder):
         turned = self.info.rotation % 180 != 0
         if size is None and (frame.height, frame.width)[:: -1 if turned else 1] != (self.info.height, self.info.width):
             raise VideoError(f"{self.info.path}: frames change size on the way; ask for a size")
-        return square(frame, size, channels, self.info.rotation)
+        return square(frame, size, channels, self.scaler, self.info.rotation)
 
 
-def square(frame: av.VideoFrame, size: int | None, channels: int, rotation: int = 0) -> np.ndarray:
+def decode_only(info: VideoInfo) -> int:
+    """Decode every frame in sequence and convert none: what no reader of clips on this machine can be quicker than, a frame."""
+    container, stream = _open(info.path)
+    with container, _named(info.path, "does not decode to its end"):
+        return sum(1 for _ in container.decode(stream))
+
+
+def square(frame: av.VideoFrame, size: int | None, channels: int, scaler: VideoReformatter, rotation: int = 0) -> np.ndarray:
     """Colour conversion, scaling, turning and centre crop; uint8 ``[channels, H, W]``."""
     width, height = frame.width, frame.height
     if size is not None:
@@ -236,7 +245,7 @@ def square(frame: av.VideoFrame, size: int | None, channels: int, rotation: int 
         raise VideoError(f"a frame of {frame.width} x {frame.height} is too long to scale to {size}")
     scaled = (width, height) != (frame.width, frame.height)
     kind = "gray" if channels == 1 else "rgb24"
-    made = frame.reformat(width, height, kind, interpolation="AREA" if scaled else None).to_ndarray()
+    made = scaler.reformat(frame, width, height, kind, interpolation="AREA" if scaled else None).to_ndarray()
     made = np.rot90(made.reshape(height, width, channels), rotation // 90)
     if size is not None:
         top, left = (made.shape[0] - size) // 2, (made.shape[1] - size) // 2
@@ -246,4 +255,5 @@ def square(frame: av.VideoFrame, size: int | None, channels: int, rotation: int 
 
 def square_array(frames: np.ndarray, size: int | None, channels: int) -> np.ndarray:
     """:func:`square` for upright RGB frames of other decoders, uint8 ``[T, H, W, 3]`` to ``[T, channels, H, W]``."""
-    return np.stack([square(av.VideoFrame.from_ndarray(np.ascontiguousarray(f), "rgb24"), size, channels) for f in frames])
+    scaler = VideoReformatter()
+    return np.stack([square(av.VideoFrame.from_ndarray(np.ascontiguousarray(f), "rgb24"), size, channels, scaler) for f in frames])

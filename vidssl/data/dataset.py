@@ -46,6 +46,11 @@ class ClipDataset(Dataset, ABC):
         return self.batch(pairs[0][0], [index for _, index in pairs])
 
 
+def whole(batch: Batch) -> Batch:
+    """A batch as it is: the loader's collation. It lies here since workers import where it lies, and Lightning is slow to import."""
+    return batch
+
+
 class WorldClips(ClipDataset):
     """Episodes of a world, made when they are asked for."""
 

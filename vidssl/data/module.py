@@ -17,7 +17,7 @@ from rich.progress import track
 from torch.utils.data import DataLoader, SequentialSampler
 
 from vidssl.data.clips import SPLITS, ClipPlan, split_videos
-from vidssl.data.dataset import ClipDataset, VideoClips, WorldClips
+from vidssl.data.dataset import ClipDataset, VideoClips, WorldClips, whole
 from vidssl.data.decode import RESIZE
 from vidssl.data.index import check_share, scan
 from vidssl.data.order import BatchOrder
@@ -26,14 +26,10 @@ from vidssl.data.source import FileSource, Source
 from vidssl.data.transforms import Augment
 from vidssl.data.worlds import files
 from vidssl.data.worlds.base import TEST_SEED, World
-from vidssl.types import Batch, UserError
+from vidssl.types import UserError
 
 WAIT_SECONDS = 600
 """For a batch from workers; a file that hangs a library ends the run with an error then."""
-
-
-def _whole(batch: Batch) -> Batch:
-    return batch
 
 
 class ClipData(L.LightningDataModule, ABC):
@@ -96,7 +92,7 @@ class ClipData(L.LightningDataModule, ABC):
     def _loading(self) -> dict[str, Any]:
         # spawned, not forked: videos and threads that are open in this process break in a fork
         own = {"multiprocessing_context": "spawn", "persistent_workers": True, "timeout": WAIT_SECONDS} if self.workers else {}
-        return {"num_workers": self.workers, "collate_fn": _whole, "pin_memory": torch.cuda.is_available(), **own}
+        return {"num_workers": self.workers, "collate_fn": whole, "pin_memory": torch.cuda.is_available(), **own}
 
 
 class WorldData(ClipData):

@@ -82,8 +82,11 @@ def prepare(
         UserError: settings out of range, another preparation in `out`, too many refused files.
         OSError: no room; what was written stays, and the next call goes on from there.
     """
-    if size < 8 or channels not in (1, 3):
-        raise UserError(f"prepared frames have a size of at least 8 pixels and 1 or 3 channels; got size {size}, channels {channels}")
+    if size < 8 or channels not in (1, 3) or workers < 0:
+        raise UserError(
+            f"prepared frames have a size of at least 8 pixels and 1 or 3 channels, made by 0 or more workers; got size {size}, channels {channels}, "
+            f"workers {workers}"
+        )
     out = Path(out)
     found = scan(source, progress).check(max_bad)
     settings = {"format": FORMAT, "size": size, "channels": channels, "resize": RESIZE, "source": found.root.name}

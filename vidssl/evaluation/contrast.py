@@ -14,6 +14,10 @@ from vidssl.evaluation.auroc import auroc, paired_accuracy
 from vidssl.evaluation.negatives import differs, possible, video_kinds, world_kinds
 
 
+ROWS = 8
+"""Pairs at a time: a free energy may try hundreds of z for each."""
+
+
 class Contrast:
     """What an energy says of the true and of each kind of wrong future.
 
@@ -28,12 +32,15 @@ class Contrast:
 
     def add(self, x: Tensor, y: Tensor, kinds: dict[str, Tensor], keep: dict[str, Tensor]) -> None:
         """Ask about pasts ``x``, their true futures ``y`` and wrong ones of each kind; rows not in ``keep [B]`` do not count."""
-        true = self.energy.free_energy(x, y).cpu()
+        true = self._free(x, y)
         self.true.append(true)
         for kind, wrong in kinds.items():
             rows = keep[kind].cpu()
-            found = self.energy.free_energy(x, wrong.to(y)).cpu()
+            found = self._free(x, wrong.to(y))
             self.wrong.setdefault(kind, []).append((true[rows], found[rows]))
+
+    def _free(self, x: Tensor, y: Tensor) -> Tensor:
+        return torch.cat([self.energy.free_energy(*pair).cpu() for pair in zip(x.split(ROWS), y.split(ROWS), strict=True)])
 
     def scores(self) -> dict[str, Any]:
         """``auroc``, ``paired_accuracy``, ``free_energy`` and ``auroc_clips`` (how many), each keyed by kind; no kind without clips."""

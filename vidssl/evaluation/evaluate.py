@@ -16,11 +16,14 @@ from vidssl.energy.base import Energy, LatentEnergy
 from vidssl.evaluation.contrast import Contrast, wrong_futures
 from vidssl.evaluation.protocol import checksum, chosen, compare, protocol_of
 from vidssl.evaluation.sets import horizon, set_scores, sizes, summary
-from vidssl.evaluation.truth import FEW, calibration, code_scores, draws_needed, mode_scores, odds_of
+from vidssl.evaluation.truth import FEW, UNLISTED_DRAWS, calibration, code_scores, countable, mode_scores, odds_of
 from vidssl.types import Batch, UserError, to_unit
 
 __all__ = ["compare", "evaluate"]
-ROWS = 32  # pasts at a time; fixed, so that scores do not depend on how the data is batched
+ROWS = 32
+"""Pasts at a time, at most: not the data's batch size, on which scores must not depend."""
+FLOATS = 1 << 26
+"""Pixels of futures held at a time: 256 MB."""
 Progress = Callable[[Iterable, int, str], Iterable]
 
 
@@ -33,7 +36,7 @@ def evaluate(
     energy: Energy,
     data: ClipData,
     futures: int = 16,
-    draws: int = 1024,
+    draws: int = 2048,
     pasts: int = 24,
     limit: int = 256,
     seed: int = 0,
@@ -57,7 +60,7 @@ def evaluate(
         Scores that do not apply are left out.
 
     Raises:
-        UserError: data that the model was not made for or without test clips, or counts below one.
+        UserError: data that the model was not made for or without test clips, counts below one, or a model of NaNs.
     """
     for name in ("past", "future", "channels", "size"):
         if getattr(data, name) != getattr(energy, name):
@@ -101,11 +104,11 @@ class _Job:
     def clips(self, whole: Batch, futures: int) -> dict[str, Any]:
         """Scores of sets and energies, over all clips."""
         n = len(whole.x)
-        parts = torch.arange(n).split(ROWS)
+        parts = torch.arange(n).split(self._fit(futures))
         contrast, ideal, sets, rates = Contrast(self.energy), _Ideal(futures), [], []
         for rows in self.progress(parts, len(parts), "futures and energies"):
             x, y = (to_unit(video[rows]).to(self.device) for video in (whole.x, whole.y))
-            sets.append(_cpu(set_scores(self.energy.sample(x, futures, self.noise), y, x)))
+            sets.append(_cpu(set_scores(self._sample(x, futures), y, x)))
             other = to_unit(whole.y[(rows + n // 2) % n]).to(self.device) if n > 1 else None
             if self.known is None or whole.state is None:
                 contrast.add(x, y, *wrong_futures(x, y, other))
@@ -132,22 +135,35 @@ class _Job:
         for i in self.progress(which, len(which), "pasts with known futures"):
             x, state = to_unit(whole.x[i]).to(self.device), whole.state[i]
             odds = odds_of(self.known, state)
-            made = self.energy.sample(x[None], draws_needed(odds, draws), self.noise)[:, 0].cpu()
-            rows += mode_scores(self.known.mode_of(state, made), odds, self.fate)
+            count = draws if countable(odds) else min(draws, UNLISTED_DRAWS)
+            most = self._fit(1, count)
+            found = [self.known.mode_of(state, self._sample(x[None], min(most, count - i))[:, 0].cpu()) for i in range(0, count, most)]
+            rows += mode_scores(torch.cat(found), odds, self.fate)
             futures = truth(self.known, state, self.fate, FEW, FEW)
             rows.append({"entropy_bits": self.known.entropy_bits(state), "exact": float(futures.exact)})
             rows.append(calibration(self.energy, x, futures))
             if isinstance(self.energy, LatentEnergy):
                 rows.append(code_scores(self.energy, x, futures, self.noise))
-        found = _means(rows)
-        entropy, exact = found.pop("entropy_bits"), found.pop("exact") == 1
+        scores = _means(rows)
+        entropy, exact = scores.pop("entropy_bits"), scores.pop("exact") == 1
         ideal = {"entropy_bits": entropy, "rate_bits": entropy, "mode_precision": 1.0}
-        ideal |= {k: v for k, v in {"mode_recall": 1.0, "total_variation": 0.0, "energy_calibration": 1.0}.items() if k in found}
-        if "information_bits" in found:
-            ideal["information_bits"] = found.pop("ideal_information_bits")
-            found["information_exact"] = exact  # False: some pasts have too many futures, and FEW drawn ones stand for them
-        found["total_variation_share"] = sum("total_variation" in row for row in rows) / (len(which) * self.known.factors)
-        return {**found, "ideal": ideal}
+        ideal |= {k: v for k, v in {"mode_recall": 1.0, "total_variation": 0.0, "energy_calibration": 1.0}.items() if k in scores}
+        if "information_bits" in scores:
+            ideal["information_bits"] = scores.pop("ideal_information_bits")
+            scores["information_exact"] = exact  # False: some pasts have too many futures, and FEW drawn ones stand for them
+        scores["total_variation_share"] = sum("total_variation" in row for row in rows) / (len(which) * self.known.factors)
+        return {**scores, "ideal": ideal}
+
+    def _fit(self, futures: int, most: int = ROWS) -> int:
+        """How many times `futures` clips may be held at once."""
+        e = self.energy
+        return max(1, min(most, FLOATS // (futures * e.future * e.channels * e.size**2)))
+
+    def _sample(self, x: Tensor, n: int) -> Tensor:
+        made = self.energy.sample(x, n, self.noise)
+        if not bool(made.isfinite().all()):
+            raise UserError("the model's futures are not finite numbers: its training went astray; use an earlier checkpoint")
+        return made
 
 
 class _Ideal:

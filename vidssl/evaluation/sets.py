@@ -6,6 +6,7 @@ mean over N, the diversity, the fair energy score, the ratio of spread to error,
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import torch
@@ -44,8 +45,8 @@ def set_scores(futures: Tensor, truth: Tensor, x: Tensor) -> dict[str, Tensor]:
 
     Returns:
         ``psnr``, ``ssim``: ``[N, B, T]``; ``squared_error``: ``[N, B]``; ``copy_psnr``, ``copy_ssim``: ``[B, T]``;
-        ``copy_squared_error``, ``gradient``, ``true_gradient``: ``[B]``; with N > 1 also ``variance``, ``mean_error``
-        and ``energy_score``: ``[B]``.
+        ``copy_squared_error``, ``gradient``, ``true_gradient``: ``[B]``; with N > 1 also ``variance``, ``mean_error``,
+        ``energy_score`` and ``energy_score_per_pixel`` (over the root of the number of pixels): ``[B]``.
     """
     copied = x[:, -1:].expand_as(truth)
     made = {
@@ -62,6 +63,7 @@ def set_scores(futures: Tensor, truth: Tensor, x: Tensor) -> dict[str, Tensor]:
         made["variance"] = pair_variance(futures)
         made["mean_error"] = (futures.mean(0) - truth).square().flatten(1).mean(1)
         made["energy_score"] = energy_score(futures, truth)
+        made["energy_score_per_pixel"] = made["energy_score"] / math.sqrt(truth[0].numel())
     return made
 
 
@@ -86,6 +88,7 @@ def summary(parts: list[dict[str, Tensor]]) -> dict[str, Any]:
         spread, skill = (n + 1) / n * whole["variance"].mean(), whole["mean_error"].mean()
         found["diversity"] = float((2 * whole["variance"]).sqrt().mean())
         found["energy_score"] = float(whole["energy_score"].mean())
+        found["energy_score_per_pixel"] = float(whole["energy_score_per_pixel"].mean())
         if skill > 0:
             found["spread_skill"] = float((spread / skill).sqrt())
     return found

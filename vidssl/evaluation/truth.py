@@ -21,6 +21,7 @@ COMMON = 0.05
 CODE_DRAWS = 64
 REPEATS = 256
 UNLISTED_DRAWS = 128
+"""Draws where modes are not countable: enough for whether futures are modes at all, and for the common ones."""
 
 
 def total_variation(counts: Tensor, p: Tensor) -> Tensor:
@@ -51,9 +52,9 @@ def odds_of(world: World, state: Tensor) -> list[tuple[Tensor, Tensor]] | None:
         return None
 
 
-def draws_needed(odds: list[tuple[Tensor, Tensor]] | None, draws: int) -> int:
-    """Frequencies need many draws; whether a future is one of a multitude of modes at all needs fewer."""
-    return draws if odds and any(len(p) <= FEW for _, p in odds) else min(draws, UNLISTED_DRAWS)
+def countable(odds: list[tuple[Tensor, Tensor]] | None) -> bool:
+    """Whether frequencies can be told from draws: every factor has at most `FEW` modes."""
+    return odds is not None and all(len(p) <= FEW for _, p in odds)
 
 
 def mode_scores(found: Tensor, odds: list[tuple[Tensor, Tensor]] | None, generator: torch.Generator) -> list[dict[str, float]]:
@@ -64,7 +65,7 @@ def mode_scores(found: Tensor, odds: list[tuple[Tensor, Tensor]] | None, generat
 
     Returns:
         ``mode_precision`` always; ``mode_recall`` where modes are listed and some are common; ``total_variation`` and its
-        ``total_variation_noise`` for factors of at most `FEW` modes, since more cannot be told apart by counting.
+        ``total_variation_noise`` where modes are :func:`countable`.
     """
     rows: list[dict[str, float]] = []
     for f, hit in enumerate(found.unbind(1)):
@@ -76,7 +77,7 @@ def mode_scores(found: Tensor, odds: list[tuple[Tensor, Tensor]] | None, generat
         common = modes[p >= COMMON]
         if len(common):
             row["mode_recall"] = float(torch.isin(common, hit).double().mean())
-        if len(p) <= FEW:
+        if countable(odds):
             counts = torch.stack([(hit == mode).sum() for mode in modes.tolist()])
             counts = torch.cat((counts, (len(hit) - counts.sum())[None]))  # what is a mode of no known odds is off, too
             row["total_variation"] = float(total_variation(counts, p))

@@ -56,7 +56,7 @@ def train_for(
         report: called with the share of the budget that is spent.
     """
     optimizer = torch.optim.AdamW(energy.parameters(), lr, betas=(0.9, 0.98), weight_decay=0.01)
-    average = AveragedModel(energy, multi_avg_fn=average(decay), use_buffers=True)
+    averaged = AveragedModel(energy, multi_avg_fn=average(decay), use_buffers=True)
     spent, step, clips, loss = 0.0, 0, 0, math.nan
     energy.train()
     while spent < cpu_seconds:
@@ -71,8 +71,8 @@ def train_for(
         found.loss.backward()
         torch.nn.utils.clip_grad_norm_(energy.parameters(), 1.0)
         optimizer.step()
-        average.update_parameters(energy)
+        averaged.update_parameters(energy)
         spent += time.process_time() - begin
         step, clips, loss = step + 1, clips + len(batch.x), float(found.loss.detach())
         report(min(1.0, spent / cpu_seconds))
-    return Spent(deepcopy(average.module).eval(), step, clips, spent, loss)
+    return Spent(deepcopy(averaged.module).eval(), step, clips, spent, loss)

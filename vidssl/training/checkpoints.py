@@ -52,7 +52,8 @@ def newest(folder: Path) -> Path:
     Raises:
         UserError: when there is none.
     """
-    for path in sorted(folder.rglob("*.ckpt"), key=lambda p: p.stat().st_mtime, reverse=True):
+    found = [p for p in folder.rglob("*.ckpt") if not p.name.startswith(".")]  # a dot begins the name of a draft
+    for path in sorted(found, key=lambda p: p.stat().st_mtime, reverse=True):
         try:
             verify(path)
         except UserError:

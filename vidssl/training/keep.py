@@ -30,6 +30,13 @@ class Keep(ModelCheckpoint):
             enable_version_counter=False,
         )
 
+    def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
+        """Remove the drafts that a run killed in the middle of writing has left in its folder."""
+        super().setup(trainer, pl_module, stage)
+        if trainer.is_global_zero and stage == "fit":
+            for draft in Path(self.dirpath).glob(".*.ckpt*"):
+                draft.unlink()
+
     def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Write the last step, of which this is the last hook before the averaged weights replace the trained ones."""
         epochs = trainer.max_epochs

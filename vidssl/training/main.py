@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from lightning.pytorch import Trainer
-from lightning.pytorch.callbacks import Callback, LearningRateMonitor, RichProgressBar
+from lightning.pytorch.callbacks import Callback, LearningRateMonitor
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from lightning.pytorch.loggers import TensorBoardLogger
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
@@ -20,6 +20,7 @@ from lightning.pytorch.utilities.exceptions import MisconfigurationException
 from vidssl.data.module import ClipData
 from vidssl.house import find_config, room
 from vidssl.training.allow import ALLOWED, check_file, check_tree
+from vidssl.training.bar import Bar
 from vidssl.training.checkpoints import AtomicCheckpointIO, newest, verify
 from vidssl.training.complaint import complaint
 from vidssl.training.ema import EMA
@@ -117,11 +118,12 @@ class FitCLI(LightningCLI):
         folder = Path(self.house_logger.log_dir)
         logger = self.house_logger if asked.get("logger") in (None, True) else asked["logger"]
         callbacks: list[Callback] = [SaveOnSignal(), *(asked.get("callbacks") or [])]
-        if asked.get("enable_checkpointing") is not False:
+        dry = bool(asked.get("fast_dev_run"))
+        if asked.get("enable_checkpointing") is not False and not dry:
             callbacks.append(Keep(folder / "checkpoints", self.config_init["checkpoint_every"]))
         if asked.get("enable_progress_bar") is not False:
-            callbacks.append(RichProgressBar())
-        if logger and not asked.get("fast_dev_run"):
+            callbacks.append(Bar())
+        if logger and not dry:
             callbacks.append(LearningRateMonitor("step"))
         try:
             return super().instantiate_trainer(

@@ -19,7 +19,7 @@ from vidssl.data.worlds.foul import foul
 from vidssl.data.worlds.match import fit
 from vidssl.data.worlds.tree import spread, tracks
 from vidssl.data.worlds.trellis import Trellis
-from vidssl.data.worlds.walls import MOST_BOUNCES, OUTCOMES, VELOCITIES, belief, number, probability, simulate, track_of
+from vidssl.data.worlds.walls import FIRST, OUTCOMES, VELOCITIES, belief, number, probability, simulate, track_of
 from vidssl.types import UserError
 
 MOST_LISTED = 100_000  # tracks of one digit; about one past in five has more
@@ -90,7 +90,7 @@ class Bounce(World):
         """
         y, x = start
         (vy, vx), top = _VELOCITIES[velocity], self.limit - 1
-        track, fresh, clear, code, place = [(y, x)], True, True, velocity, 81
+        track, fresh, clear, code, place = [(y, x)], True, True, velocity * FIRST, FIRST // 36
         for t, draw in enumerate(draws[1:], 1):
             y, x, wall = y + vy, x + vx, -1
             if y < 0:
@@ -107,11 +107,11 @@ class Bounce(World):
                 velocity = _OUTCOMES[wall][draw]
                 vy, vx = _VELOCITIES[velocity]
                 if t < self.past:
-                    code = velocity
+                    code = velocity * FIRST
                 elif t < len(draws) - 1:
-                    code, place = code + place * draw, place * 36
+                    code, place = code + place * draw, place // 36
             track.append((y, x))
-        return track, code if clear and place <= 81 * 36**MOST_BOUNCES else None
+        return track, code if clear and place else None
 
     def _spell(self, track: np.ndarray) -> int:
         """The number of the future of one whole track."""
@@ -128,13 +128,8 @@ class Bounce(World):
 
     def _listed(self, state: Tensor) -> list[tuple[np.ndarray, np.ndarray]]:
         """For each digit: the numbers of all its tracks, and their probabilities."""
-        found = []
-        for start, prior in self._past(state).ends:
-            way, p = tracks(start, prior, self.future, self.limit, MOST_LISTED)
-            code = number(_joined(start, way), prior, self.limit)
-            order = code.argsort()
-            found.append((code[order], p[order]))
-        return found
+        found = [tracks(start, prior, self.future, self.limit, MOST_LISTED) for start, prior in self._past(state).ends]
+        return [(codes, p) for _, p, codes in found]
 
     def counts(self, state: Tensor) -> list[float]:
         """Tracks of each digit: 1 far from walls, millions near a corner."""

@@ -12,45 +12,62 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from vidssl.data.worlds.walls import DRAWN, OUTCOMES, step
+from vidssl.data.worlds.walls import DRAWN, FIRST, OUTCOMES, step
 from vidssl.types import UserError
 
 
-def tracks(start: np.ndarray, prior: np.ndarray, frames: int, limit: int, most: int) -> tuple[np.ndarray, np.ndarray]:
-    """Every track and its probability: ``[K, frames, 2]`` and ``[K]``.
+def tracks(start: np.ndarray, prior: np.ndarray, frames: int, limit: int, most: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Every track, its probability and its number (see :func:`.walls.number`): ``[K, frames, 2]``, ``[K]``, ``[K]``, by number.
 
     Raises:
         UserError: there are more than `most`.
     """
     velocity = np.flatnonzero(prior)
-    weight, branch = prior[velocity], np.zeros(len(velocity), int)  # particles: velocities on branches
+    # particles: velocities on branches, with what they weigh and their least spelling so far
+    many = _Particles(np.zeros(len(velocity), int), velocity, prior[velocity], velocity * FIRST, np.full(len(velocity), FIRST // 36))
     found = np.asarray(start)[None, None]
     for t in range(frames):
-        here, wall = step(found[branch, -1], velocity, limit)
-        keys, child = np.unique((branch * limit + here[:, 0]) * limit + here[:, 1], return_inverse=True)
+        here, wall = step(found[many.branch, -1], many.velocity, limit)
+        keys, many.branch = np.unique((many.branch * limit + here[:, 0]) * limit + here[:, 1], return_inverse=True)
         if len(keys) > most:
             raise UserError(
                 f"at most {most} futures of one object are listed, and this past has more; draw futures, or ask for surprise_bits"
             )
         last = np.stack([keys // limit % limit, keys % limit], 1)
         found = np.concatenate([found[keys // limit**2], last[:, None]], 1)
-        if t == frames - 1:
-            return found[:, 1:], np.bincount(child, weight, len(keys))
-        branch, velocity, weight = _redraw(child, velocity, weight, wall, len(keys))
-    raise AssertionError("a future has at least one frame")
+        if t < frames - 1:
+            many = _redraw(many, wall)
+    spelling = np.full(len(found), np.iinfo(np.int64).max)
+    np.minimum.at(spelling, many.branch, many.spelling)
+    order = spelling.argsort()
+    return found[order, 1:], np.bincount(many.branch, many.weight)[order], spelling[order]
 
 
-def _redraw(
-    child: np.ndarray, velocity: np.ndarray, weight: np.ndarray, wall: np.ndarray, count: int
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+@dataclass
+class _Particles:
+    """Velocities on branches, ``[P]`` each."""
+
+    branch: np.ndarray
+    velocity: np.ndarray
+    weight: np.ndarray
+    spelling: np.ndarray
+    place: np.ndarray
+
+
+def _redraw(many: _Particles, wall: np.ndarray) -> _Particles:
     """New velocities for the particles that hit a wall, each branch and wall once."""
     free = wall < 0
-    hits = np.bincount(child[~free] * 4 + wall[~free], weight[~free], count * 4)
-    cell = np.flatnonzero(hits)
-    branch = np.concatenate([child[free], np.repeat(cell // 4, 36)])
-    velocity = np.concatenate([velocity[free], OUTCOMES[cell % 4].reshape(-1)])
-    weight = np.concatenate([weight[free], np.repeat(hits[cell] / 36, 36)])
-    return branch, velocity, weight
+    cells, cell = np.unique(many.branch[~free] * 4 + wall[~free], return_inverse=True)
+    order = np.lexsort((many.spelling[~free], cell))
+    least = order[np.searchsorted(cell[order], np.arange(len(cells)))]  # the least spelling of each branch and wall
+    spelling, place = many.spelling[~free][least], many.place[~free][least]
+    return _Particles(
+        np.concatenate([many.branch[free], np.repeat(cells // 4, 36)]),
+        np.concatenate([many.velocity[free], OUTCOMES[cells % 4].reshape(-1)]),
+        np.concatenate([many.weight[free], np.repeat(np.bincount(cell, many.weight[~free], len(cells)) / 36, 36)]),
+        np.concatenate([many.spelling[free], (spelling[:, None] + place[:, None] * np.arange(36)).reshape(-1)]),
+        np.concatenate([many.place[free], np.repeat(place // 36, 36)]),
+    )
 
 
 @dataclass(frozen=True)

@@ -20,7 +20,8 @@ _INWARD = (VELOCITIES[:, 0] > 0, VELOCITIES[:, 0] < 0, VELOCITIES[:, 1] > 0, VEL
 OUTCOMES = np.stack([np.flatnonzero(inward) for inward in _INWARD])  # [4 walls: top, bottom, left, right; 36]
 DRAWN = np.zeros((4, 81))  # p(velocity | wall)
 np.put_along_axis(DRAWN, OUTCOMES, 1 / 36, 1)
-MOST_BOUNCES = 10  # that a trajectory's number can hold: 81 * 36**10 < 2**63
+MOST_BOUNCES = 10  # that a track's number can hold: 81 * 36**10 < 2**63
+FIRST = 36**MOST_BOUNCES  # a number is a velocity times this, plus outcomes in base 36 from the highest place down
 
 
 def step(position: np.ndarray, velocity: np.ndarray, limit: int) -> tuple[np.ndarray, np.ndarray]:
@@ -80,37 +81,38 @@ def simulate(start: np.ndarray, prior: np.ndarray, frames: int, n: int, limit: i
 def number(track: np.ndarray, prior: np.ndarray, limit: int) -> np.ndarray:
     """The number of each track ``[M, T + 1, 2]`` (frame 0 is the last of the past): ``[M]`` int64, -1 where impossible.
 
-    Several velocities can give one track, since a wall hides how far a step would have gone. The number spells the first
-    choice that gives the track: a velocity at the start, then an outcome in base 36 at each wall. A
-    bounce in the last frame shows in no pixel and is not spelt.
+    A number spells a velocity at the start and then an outcome, in base 36, at each wall. Several spellings
+    can give one track, since a wall hides how far a step would have gone; the least is its number. A
+    bounce in the last frame shows in no pixel and is not spelt. A track of more than `MOST_BOUNCES` has none either.
     """
     future = backward(track, limit)
     fits = (prior > 0) * (future[0] > 0)
     velocity = fits.argmax(1)
-    found, place = velocity.astype(np.int64), np.full(len(track), 81, np.int64)
-    bounces, rows = np.zeros(len(track), int), np.arange(len(track))
+    found, place = velocity.astype(np.int64) * FIRST, np.full(len(track), FIRST)
+    many, rows = np.zeros(len(track), bool), np.arange(len(track))
     for t in range(track.shape[1] - 2):
         _, wall = step(track[:, t], velocity, limit)
         hit, spelt = wall >= 0, OUTCOMES[wall]
         choice = (future[t + 1][rows[:, None], spelt] > 0).argmax(1)
         velocity = np.where(hit, spelt[rows, choice], velocity)
-        bounces += hit
-        writes = hit & (bounces <= MOST_BOUNCES)
-        found += np.where(writes, choice * place, 0)
-        place = np.where(writes & (bounces < MOST_BOUNCES), place * 36, place)
-    return np.where(fits.any(1) & (bounces <= MOST_BOUNCES), found, -1)
+        place = np.where(hit, place // 36, place)
+        many |= place == 0
+        found += np.where(hit, choice * place, 0)
+    return np.where(fits.any(1) & ~many, found, -1)
 
 
 def track_of(numbers: np.ndarray, start: np.ndarray, frames: int, limit: int) -> np.ndarray:
     """The tracks of :func:`number`: ``[M]`` -> ``[M, frames, 2]``, without the starting frame."""
-    rest, velocity = np.divmod(np.asarray(numbers, np.int64), 81)
+    velocity, rest = np.divmod(np.asarray(numbers, np.int64), FIRST)
+    place = np.full(len(rest), FIRST // 36)
     position = np.repeat(np.asarray(start, int)[None], len(rest), 0)
     found = np.empty((len(rest), frames, 2), int)
     for t in range(frames):
         position, wall = step(position, velocity, limit)
-        after, outcome = np.divmod(rest, 36)
-        velocity = np.where(wall < 0, velocity, OUTCOMES[wall, outcome])
-        rest = np.where(wall < 0, rest, after)
+        hit = wall >= 0
+        outcome, after = np.divmod(rest, np.maximum(place, 1))
+        velocity = np.where(hit, OUTCOMES[wall, outcome % 36], velocity)
+        rest, place = np.where(hit, after, rest), np.where(hit, place // 36, place)
         found[:, t] = position
     return found
 
