@@ -12,6 +12,7 @@ import torch
 import yaml
 
 from vidssl.data.config import make_data
+from vidssl.data.shards import prepare
 from vidssl.data.worlds.files import read, write
 from vidssl.data.worlds.fork import Fork
 from vidssl.evaluation.evaluate import evaluate
@@ -36,10 +37,10 @@ INTRO = (
 )
 
 
-def data_section(videos: Path, seed: int) -> dict:
-    """The data section of a configuration for the rendered videos."""
+def data_section(shards: Path, seed: int) -> dict:
+    """The data section of a configuration for the decoded videos."""
     world = {"past": 4, "future": 6, "size": 32, "channels": 1}
-    return {"class_path": "vidssl.data.module.VideoData", "init_args": {"folder": str(videos), **world, "batch_size": 64, "seed": seed}}
+    return {"class_path": "vidssl.data.module.VideoData", "init_args": {"folder": str(shards), **world, "batch_size": 64, "seed": seed}}
 
 
 def main(argv: list[str]) -> None:
@@ -52,9 +53,11 @@ def main(argv: list[str]) -> None:
     begin, out = time.monotonic(), args.output
     if (out / "videos").is_dir() and read(out / "videos") is not None:
         shutil.rmtree(out)
-    print(f"1/5  writing {EPISODES} episodes of the world 'fork' as mp4 files")
+    print(f"1/5  writing {EPISODES} episodes of the world 'fork' as mp4 files, and decoding them")
     write(Fork(), out / "videos", EPISODES, PER_VIDEO, args.seed, bar)
-    section = data_section(out / "videos", args.seed)
+    counts = prepare(out / "videos", out / "shards", size=32, channels=1, progress=bar)
+    print(f"     {counts.frames} frames decoded from {counts.written} files, {counts.refused} refused")
+    section = data_section(out / "shards", args.seed)
     config = out / "data.yaml"
     config.write_text("# The demo's data: real mp4 files of a world whose futures are known.\n" + yaml.safe_dump({"data": section, "seed_everything": args.seed}))
     data = make_data(section, str(config))

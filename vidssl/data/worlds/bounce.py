@@ -23,8 +23,9 @@ from vidssl.data.worlds.walls import FIRST, OUTCOMES, VELOCITIES, belief, number
 from vidssl.types import UserError
 
 MOST_LISTED = 100_000  # tracks of one digit; about one past in five has more
-OFF_MODE = 0.25
-"""A digit whose part of the error exceeds this share of its own energy follows no track."""
+OFF_MODE = 0.2
+"""A digit whose part of the error exceeds this share of its own energy follows no track. A box blur of 3 pixels and noise
+of .1 stay under it; two futures half and half stay over it in 9 of 10 cases, else they are much alike."""
 
 _VELOCITIES = [tuple(v) for v in VELOCITIES.tolist()]
 _OUTCOMES = OUTCOMES.tolist()
