@@ -85,7 +85,7 @@ def test_workers_change_nothing(folder: Path) -> None:
 
 
 def _read_once(data: VideoData, queue: multiprocessing.Queue) -> None:
-    queue.put(int(data.clips("train")[0].x.sum()))
+    queue.put(data.clips("train")[0].x.numpy().sum())
 
 
 def test_videos_are_opened_where_they_are_used(folder: Path) -> None:
@@ -98,9 +98,12 @@ def test_videos_are_opened_where_they_are_used(folder: Path) -> None:
     queue = context.Queue()
     child = context.Process(target=_read_once, args=(data, queue))
     child.start()
-    assert queue.get(timeout=20) == right
-    child.join(20)
-    assert child.exitcode == 0
+    try:
+        assert queue.get(timeout=20) == right
+        child.join(20)
+        assert child.exitcode == 0
+    finally:
+        child.kill()
 
 
 def test_few_videos_stay_open(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:

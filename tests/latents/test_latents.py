@@ -114,10 +114,14 @@ def test_one_hot_draws_follow_their_law() -> None:
     assert (drawn - p).abs().max() < 4 * (0.25 / 40_000) ** 0.5
 
 
-def test_vq_takes_the_nearest_code_and_pays_the_prior() -> None:
-    z, (context, target) = VQ(WIDTH, 8, dim=4, slots=2).eval(), maps()
+@pytest.mark.parametrize("thrift", [0.0, 0.1, 3.0])
+def test_vq_takes_the_near_and_cheap_code_and_pays_the_prior(thrift: float) -> None:
+    z, (context, target) = VQ(WIDTH, 8, dim=4, slots=2, thrift=thrift).eval(), maps()
     vectors = z.vectors(context, target)
-    brute = (vectors[:, :, None] - z.codes).square().sum(-1).argmin(-1)
+    distance = (vectors[:, :, None] - z.codes).square().sum(-1)
+    brute = (distance - thrift * z.log_prior(context)).argmin(-1)
+    if thrift == 0:
+        assert torch.equal(brute, distance.argmin(-1))
     code = z.infer(context, target)
     torch.testing.assert_close(code.z, z.codes[brute])
     paid = -z.log_prior(context).gather(-1, brute[..., None])[..., 0].sum(1)
@@ -128,24 +132,25 @@ def test_vq_takes_the_nearest_code_and_pays_the_prior() -> None:
 
 def test_vq_codes_follow_what_they_are_given() -> None:
     z = VQ(WIDTH, 2, dim=2, decay=0.9, restart=0.0)
+    even = torch.zeros(3, 1, 2)
     with torch.no_grad():
         z.codes.copy_(torch.tensor([[1.0, 0.0], [-1.0, 0.0]]))
         z.sums.copy_(z.codes)
     data = torch.tensor([[2.0, 1.0], [2.0, -1.0], [-3.0, 0.0]])[:, None]
     for _ in range(400):
-        z.follow(data, z.nearest(data), torch.Generator().manual_seed(0))
+        z.follow(data, z.choose(data, even), torch.Generator().manual_seed(0))
     torch.testing.assert_close(z.codes, torch.tensor([[2.0, 0.0], [-3.0, 0.0]]), atol=1e-4, rtol=0)
     torch.testing.assert_close(z.counts, torch.tensor([2.0, 1.0]), atol=1e-4, rtol=0)
 
 
 def test_vq_restarts_codes_that_nobody_uses() -> None:
-    z = VQ(WIDTH, 4, dim=2, decay=0.5)
+    z, even = VQ(WIDTH, 4, dim=2, decay=0.5), torch.zeros(64, 1, 4)
     with torch.no_grad():
         z.codes.copy_(torch.tensor([[0.0, 0.0], [50.0, 0.0], [0.0, 50.0], [50.0, 50.0]]))
     data = torch.randn(64, 1, 2, generator=torch.Generator().manual_seed(0))
     for step in range(30):
-        z.follow(data, z.nearest(data), torch.Generator().manual_seed(step))
-    assert z.nearest(data).sum((0, 1)).gt(0).all()
+        z.follow(data, z.choose(data, even), torch.Generator().manual_seed(step))
+    assert z.choose(data, even).sum((0, 1)).gt(0).all()
 
 
 @pytest.mark.parametrize("name", CODED)

@@ -140,7 +140,7 @@ class PyAV(Decoder):
         self.info = info
         self.container, self.video = _open(info.path)
         self.skips = self.video.codec_context.name in MAY_SKIP
-        self.scaler = VideoReformatter()  # one for all frames: a frame's own is made anew each time, for four times the cost
+        self.scaler = VideoReformatter()  # one for all frames: each frame's own would be set up anew
 
     def get(self, indices: list[int], size: int | None = None, channels: int = 3) -> np.ndarray:
         """See :class:`Decoder`."""
@@ -245,7 +245,7 @@ def square(frame: av.VideoFrame, size: int | None, channels: int, scaler: VideoR
         raise VideoError(f"a frame of {frame.width} x {frame.height} is too long to scale to {size}")
     scaled = (width, height) != (frame.width, frame.height)
     kind = "gray" if channels == 1 else "rgb24"
-    made = scaler.reformat(frame, width, height, kind, interpolation="AREA" if scaled else None).to_ndarray()
+    made = scaler.reformat(frame, width, height, kind, interpolation="AREA" if scaled else None, threads=1).to_ndarray()
     made = np.rot90(made.reshape(height, width, channels), rotation // 90)
     if size is not None:
         top, left = (made.shape[0] - size) // 2, (made.shape[1] - size) // 2
