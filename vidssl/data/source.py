@@ -14,10 +14,6 @@ from vidssl.data.index import Index, Refused
 
 OPEN = 8
 """Videos that a process keeps open; each costs a few decoded frames of memory."""
-LOST: list[Any] = []
-"""Decoders that a fork brought here."""
-
-
 ORPHANS: list[object] = []
 """Decoders from before a fork. Their threads did not come along: using them hangs, and so does letting go of them."""
 
@@ -56,8 +52,6 @@ class FileSource(Source):
         self._forget()
 
     def _forget(self) -> None:
-        # what was opened before a fork hangs after it, when it is used and even when it is freed: it is put away for good
-        LOST.append(self.__dict__.get("open"))
         self.open: OrderedDict[int, Decoder] = OrderedDict()
         self.process = os.getpid()
 
@@ -71,6 +65,7 @@ class FileSource(Source):
     def read(self, video: int, frames: np.ndarray, out: np.ndarray) -> None:
         """See :class:`Source`."""
         if self.process != os.getpid():
+            ORPHANS.append(self.open)
             self._forget()
         out[:] = self._decoder(video).get(frames.tolist(), self.size, self.channels)
 
