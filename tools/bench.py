@@ -14,7 +14,7 @@ import torch
 from vidssl import __version__
 from vidssl.energy.base import Energy
 from vidssl.files import write_json
-from vidssl.progress import table
+from vidssl.progress import meter, table
 
 RECIPE = "bounce-categorical"
 Rows = list[dict[str, Any]]
@@ -85,7 +85,8 @@ def backbones(arguments: argparse.Namespace) -> Rows:
     """The candidates for the default network at equal CPU minutes."""
     from vidssl.bench import bench_backbones
 
-    return bench_backbones(arguments.minutes, arguments.seeds, arguments.networks, arguments.mnist)
+    with meter() as report:
+        return bench_backbones(arguments.minutes, arguments.seeds, arguments.networks, arguments.mnist, report)
 
 
 BENCHES: dict[str, Callable[[argparse.Namespace], Rows]] = {f.__name__: f for f in (decode, loader, train, sample, backbones)}

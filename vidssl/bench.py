@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any
 
 import torch
@@ -49,21 +50,30 @@ def candidate(name: str) -> PixelEnergy:
     )
 
 
-def bench_backbones(minutes: float, seeds: list[int], names: list[str] | None = None, mnist: str | None = None) -> list[dict[str, Any]]:
+def bench_backbones(
+    minutes: float,
+    seeds: list[int],
+    names: list[str] | None = None,
+    mnist: str | None = None,
+    report: Callable[[str, float], None] = lambda what, share: None,
+) -> list[dict[str, Any]]:
     """A row per candidate and seed after `minutes` CPU minutes of training on one thread.
 
     Columns: best-of-16 and mean PSNR (dB) and SSIM over 64 test clips, 16 futures each, the best chosen per clip and metric by its
     mean over frames; ``spread``, standard deviation of the futures per pixel; clips per CPU second; parameters in millions.
+    `report` hears what is trained and the share of it that is done.
     """
     torch.set_num_threads(1)
     world = Bounce(mnist_root=mnist)
     train = WorldClips(world, 0, CLIPS).batch(0, list(range(CLIPS)))
     test = WorldClips(world, TEST_SEED, TESTS).batch(0, list(range(TESTS))).unit()
-    return [_row(name, seed, minutes, train, test) for seed in seeds for name in names or list(CANDIDATES)]
+    return [_row(name, seed, minutes, train, test, report) for seed in seeds for name in names or list(CANDIDATES)]
 
 
 @torch.no_grad()
-def _row(name: str, seed: int, minutes: float, train: Batch, test: Batch) -> dict[str, Any]:
+def _row(
+    name: str, seed: int, minutes: float, train: Batch, test: Batch, report: Callable[[str, float], None]
+) -> dict[str, Any]:
     torch.manual_seed(seed)
     energy = candidate(name)
 
@@ -74,7 +84,8 @@ def _row(name: str, seed: int, minutes: float, train: Batch, test: Batch) -> dic
                 yield Batch(train.x[rows], train.y[rows], train.key[rows])
 
     with torch.enable_grad():
-        spent = train_for(60 * minutes, energy, LimitedLatent(200.0, 0.3), batches(), CANDIDATES[name][1], seed=seed)
+        heard = partial(report, f"training {name}, seed {seed}")
+        spent = train_for(60 * minutes, energy, LimitedLatent(200.0, 0.3), batches(), CANDIDATES[name][1], seed=seed, report=heard)
     made = spent.energy.sample(test.x, FUTURES, torch.Generator().manual_seed(0))
     p, s = psnr(made, test.y).mean(-1), ssim(made, test.y).mean(-1)
     return {
