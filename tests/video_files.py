@@ -15,6 +15,7 @@ KINDS = {  # name: (file name, codec, frames, options of the encoder, options of
     "variable": ("variable.mp4", "libx264", 54, {"g": "12", "bf": "2"}, {}),
     "avi": ("bframes.avi", "libx264", 50, {"g": "12", "bf": "2"}, {}),
     "mpeg4-avi": ("mpeg4.avi", "mpeg4", 50, {"g": "12", "bf": "2"}, {}),
+    "mpeg4-mp4": ("mpeg4.mp4", "mpeg4", 50, {"g": "12", "bf": "2"}, {}),
     "ts": ("stream.ts", "libx264", 54, {"g": "12", "bf": "2"}, {}),
     "edit-list": ("edit.mp4", "libx264", 54, {"g": "12", "bf": "2"}, {"avoid_negative_ts": "disabled"}),
     "fragmented": ("fragmented.mp4", "libx264", 54, {"g": "12", "bf": "2"}, {"movflags": "frag_keyframe+empty_moov"}),

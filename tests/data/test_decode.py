@@ -38,6 +38,15 @@ def test_every_frame_equals_the_sequential_one(kind: str, kinds: Files, truth: T
     assert len(streamed) == len(frames) and all(np.array_equal(a.transpose(1, 2, 0), b) for a, b in zip(streamed, frames))
 
 
+@pytest.mark.parametrize("kind", ["h264", "variable", "fragmented", "h265", "open-gop", "av1", "mpeg4-mp4"])
+def test_seeking_in_mp4_needs_no_decoding_from_the_start(kind: str, kinds: Files, monkeypatch: pytest.MonkeyPatch) -> None:
+    info = look(kinds(kind))
+    monkeypatch.delattr(_pyav.PyAV, "_from_start")
+    for start in (info.frames - 5, 3, 14):
+        with open_video(info.path, info=info) as video:
+            assert len(video.get([start, start + 4])) == 2
+
+
 def test_the_kinds_are_what_they_say(kinds: Files) -> None:
     gaps = np.diff(look(kinds("variable")).seconds)
     assert gaps.max() > 5 * gaps.min()

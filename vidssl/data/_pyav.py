@@ -28,6 +28,8 @@ PROBE = 16
 """Frames decoded at a look, to see that timestamps in the file are those of its frames."""
 MAY_SKIP = {"h264", "hevc"}
 """Codecs whose pictures that nothing refers to can be left undecoded without changing any other."""
+HEADED = {"mov,mp4,m4a,3gp,3g2,mj2"}
+"""Containers whose header alone tells when each frame is shown and how far frames are stored out of order."""
 
 
 @contextmanager
@@ -41,16 +43,23 @@ def _named(path: str, what: str) -> Iterator[None]:
         raise VideoError(f"{path} {what} ({type(error).__name__}: {' '.join(str(error).split())[:120]})") from error
 
 
-def _open(path: str) -> tuple[av.container.InputContainer, av.video.stream.VideoStream]:
+def _open(path: str, info: VideoInfo | None = None) -> tuple[av.container.InputContainer, av.video.stream.VideoStream]:
+    """The stream to decode; with an earlier look at the file, nothing is decoded to find out what the look told."""
+    known = info is not None and info.seekable and info.container in HEADED
+    # a decoder that is not allowed spares the frames that FFmpeg decodes at opening and throws away; ours is another
+    options = {"codec_whitelist": "none"} if known else {}
     with _named(path, "cannot be opened as video"):
         # the prefix keeps names with a dash or a colon from being read as options or protocols
-        container = av.open(f"file:{path}", timeout=MAX_SECONDS)
+        container = av.open(f"file:{path}", timeout=MAX_SECONDS, container_options=options)
     with _named(path, "cannot be opened as video"):
-        stream = container.streams.best("video")
-        if stream is None or stream.disposition & av.stream.Disposition.attached_pic:
+        stream = container.streams[info.stream] if info is not None and known else container.streams.best("video")
+        if stream is None or stream.type != "video" or stream.disposition & av.stream.Disposition.attached_pic:
             container.close()
             raise VideoError(f"{path} has no video stream")
         coder = stream.codec_context
+        if known and not coder.width * coder.height:  # of mpeg4, FFmpeg leaves the size to the decoder
+            container.close()
+            return _open(path)
         if not 0 < coder.width * coder.height <= MAX_PIXELS:
             container.close()
             raise VideoError(f"{path} has frames of {coder.width} x {coder.height}; they need 1 to {MAX_PIXELS} pixels")
@@ -138,7 +147,7 @@ class PyAV(Decoder):
 
     def __init__(self, info: VideoInfo) -> None:
         self.info = info
-        self.container, self.video = _open(info.path)
+        self.container, self.video = _open(info.path, info)
         self.skips = self.video.codec_context.name in MAY_SKIP
         self.scaler = VideoReformatter()  # one for all frames: each frame's own would be set up anew
 
@@ -199,10 +208,16 @@ class PyAV(Decoder):
 
     def _decode(self, place: dict[int, int]) -> Iterator[av.VideoFrame]:
         """Frames from here on, leaving out those that are neither wanted nor needed by others."""
+        coder, left = self.video.codec_context, len(place)
         for packet in self.container.demux(self.video):
+            wanted = packet.pts in place
             if self.skips and packet.size:
-                self.video.codec_context.skip_frame = "DEFAULT" if packet.pts in place else "NONREF"
+                coder.skip_frame = "DEFAULT" if wanted else "NONREF"
             yield from packet.decode()
+            left -= wanted
+            if not left:  # what follows in the file changes none of them: the decoder only has to hand them out
+                yield from coder.decode()
+                return
 
     def _from_start(self, last: int, timed: bool = True) -> Iterator[tuple[int, av.VideoFrame]]:
         """Frames with their indices up to `last`, decoded in sequence; `timed` keeps to the cap in seconds."""
@@ -230,7 +245,7 @@ class PyAV(Decoder):
 
 def decode_only(info: VideoInfo) -> int:
     """Decode every frame in sequence and convert none: what no reader of clips on this machine can be quicker than, a frame."""
-    container, stream = _open(info.path)
+    container, stream = _open(info.path, info)
     with container, _named(info.path, "does not decode to its end"):
         return sum(1 for _ in container.decode(stream))
 
