@@ -6,6 +6,8 @@ loss = (E(x, y, z) + w(t) * beta * penalty(z)) / scale, with w rising linearly f
 
 from __future__ import annotations
 
+from torch import Tensor
+
 from vidssl.energy.base import Energy, LatentEnergy
 from vidssl.objectives.base import Objective
 from vidssl.types import Batch, Moment, StepOutput, UserError
@@ -27,6 +29,10 @@ class LimitedLatent(Objective):
         super().__init__()
         self.scale, self.warmup = scale, warmup
 
+    def importance(self, batch: Batch) -> Tensor:
+        """How much each clip counts, ``[B]``; it multiplies distortion and price alike."""
+        return batch.y.new_full((len(batch.y),), 1 / self.scale)
+
     def loss(self, energy: Energy, batch: Batch, moment: Moment) -> StepOutput:
         """One step's loss; logs distortion and bits per clip, and the energy of an all-black prediction.
 
@@ -37,7 +43,7 @@ class LimitedLatent(Objective):
         weight = min(1.0, moment.progress / self.warmup) if self.warmup > 0 else 1.0
         found = energy.explain(batch.x, batch.y, moment.generator)
         distortion = found.energy.mean()
-        loss = (distortion + weight * energy.price * found.code.penalty.mean()) / self.scale
+        loss = ((found.energy + weight * energy.price * found.code.penalty) * self.importance(batch)).mean()
         logs = {
             "distortion": distortion.detach(),
             "rate_bits": found.code.rate_bits.mean(),

@@ -1,0 +1,69 @@
+"""Decoders by their formulas: fetching is shifting, and an untrained WarpDecoder is the floor of copying."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from vidssl.nets.decoders import CopyDecoder, WarpDecoder, fetch
+
+
+def flow(right: float, down: float, image: torch.Tensor) -> torch.Tensor:
+    """The same flow at every pixel."""
+    return torch.tensor([right, down], dtype=image.dtype)[None, :, None, None].expand(len(image), 2, *image.shape[-2:])
+
+
+@pytest.mark.parametrize(("right", "down"), [(0, 0), (1, 0), (0, 2), (-3, 1)])
+def test_whole_flows_shift_and_repeat_the_border(right: int, down: int) -> None:
+    image = torch.rand(2, 3, 6, 9, dtype=torch.float64)
+    rows = (torch.arange(6) + down).clamp(0, 5)
+    columns = (torch.arange(9) + right).clamp(0, 8)
+    torch.testing.assert_close(fetch(image, flow(right, down, image)), image[:, :, rows][:, :, :, columns])
+
+
+def test_fractions_of_a_pixel_are_bilinear() -> None:
+    image = torch.rand(1, 1, 5, 5, dtype=torch.float64)
+    made = fetch(image, flow(0.25, 0.5, image))[0, 0, 1, 2]
+    a, b, c, d = image[0, 0, 1, 2], image[0, 0, 1, 3], image[0, 0, 2, 2], image[0, 0, 2, 3]
+    torch.testing.assert_close(made, 0.5 * (0.75 * a + 0.25 * b) + 0.5 * (0.75 * c + 0.25 * d))
+
+
+def test_gradient_of_fetching() -> None:
+    torch.manual_seed(0)
+    image = torch.rand(1, 2, 4, 4, dtype=torch.float64, requires_grad=True)
+    where = (0.8 * torch.rand(1, 2, 4, 4, dtype=torch.float64) + 0.1).requires_grad_()  # kinks lie at whole pixels
+    assert torch.autograd.gradcheck(fetch, (image, where))
+
+
+def test_places_are_exact_in_half_precision() -> None:
+    image = torch.rand(1, 1, 64, 64)
+    torch.testing.assert_close(fetch(image.bfloat16(), flow(7, 0, image).bfloat16())[..., :50], image.bfloat16().float()[..., 7:57])
+
+
+def test_training_starts_at_the_copied_frame() -> None:
+    torch.manual_seed(0)
+    last = torch.rand(2, 3, 16, 16)
+    made = WarpDecoder(4, 3, 8, frame_width=8)(torch.randn(2, 8, 4, 4), last)
+    torch.testing.assert_close(made, last[:, None].expand(2, 4, 3, 16, 16))
+
+
+def test_warp_follows_its_formula_and_every_weight_learns() -> None:
+    torch.manual_seed(0)
+    decoder, last, features = WarpDecoder(4, 3, 8, frame_width=8), torch.rand(2, 3, 16, 16), torch.randn(2, 8, 4, 4)
+    with torch.no_grad():
+        for parameter in decoder.parameters():
+            parameter.add_(0.1 * torch.randn_like(parameter))
+    made = decoder(features, last)
+    change, mask, moved = decoder.head(features).split((3, 1, 2), dim=2)
+    for t in range(4):
+        torch.testing.assert_close(made[:, t], fetch(last, 8 * moved[:, t]) + mask[:, t].sigmoid() * change[:, t])
+    made.square().sum().backward()
+    assert all(p.grad is not None and p.grad.abs().sum() > 0 for p in decoder.parameters())
+
+
+def test_copy_is_a_mixture_of_the_last_frame_and_paint() -> None:
+    torch.manual_seed(0)
+    decoder, last, features = CopyDecoder(4, 3, 8, frame_width=8), torch.rand(2, 3, 16, 16), torch.randn(2, 8, 4, 4)
+    paint, mask = decoder.head(features).split((3, 1), dim=2)
+    expected = mask.sigmoid() * last[:, None] + (1 - mask.sigmoid()) * paint
+    torch.testing.assert_close(decoder(features, last), expected)
