@@ -12,6 +12,7 @@ from vidssl import cli
 from vidssl.data.encode import write_video
 from vidssl.house import room
 
+SIZES = sorted((room("configs") / "sizes").glob("*.yaml"))
 RECIPES = sorted((room("configs") / "recipes").glob("*.yaml"))
 
 
@@ -25,6 +26,13 @@ def videos(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+def line(recipe: Path, runs: Path) -> list[str]:
+    """The command line of two short steps of a recipe."""
+    short = ["--trainer.accelerator=cpu", "--trainer.max_steps=2", "--trainer.limit_val_batches=1", "--trainer.num_sanity_val_steps=0"]
+    quiet = ["--trainer.enable_progress_bar=false", "--data.batch_size=2", "--watch.futures=2"]
+    return ["fit", "--config", str(recipe), "--runs", str(runs), *short, *quiet]
+
+
 @pytest.mark.parametrize("recipe", RECIPES, ids=lambda p: p.stem)
 def test_a_recipe_runs(recipe: Path, videos: Path, tmp_path: Path) -> None:
     data = yaml.safe_load(recipe.read_text())["data"]["class_path"].rpartition(".")[2]
@@ -32,10 +40,15 @@ def test_a_recipe_runs(recipe: Path, videos: Path, tmp_path: Path) -> None:
         "WorldData": ["--data.train_clips=4", "--data.val_clips=2"],
         "VideoData": [f"--data.folder={videos}"],
     }[data]
-    line = ["--config", str(recipe), "--runs", str(tmp_path), "--trainer.accelerator=cpu", "--trainer.max_steps=2", "--trainer.limit_val_batches=1"]
-    line += ["--trainer.num_sanity_val_steps=0", "--trainer.enable_progress_bar=false", "--data.batch_size=2", "--watch.futures=2", *small]
-    assert cli.main(["fit", *line]) == 0
+    assert cli.main([*line(recipe, tmp_path), *small]) == 0
     assert (tmp_path / recipe.stem / "version_0" / "checkpoints" / "last.ckpt").is_file()
+
+
+@pytest.mark.parametrize("size", SIZES, ids=lambda p: p.stem)
+def test_a_size_stacks_on_a_recipe(size: Path, videos: Path, tmp_path: Path) -> None:
+    recipe = room("configs") / "recipes" / "video-gaussian.yaml"
+    dry = "--trainer.fast_dev_run=1"  # no checkpoints: those of the largest size are half a gigabyte
+    assert cli.main([*line(recipe, tmp_path), "--config", str(size), f"--data.folder={videos}", dry]) == 0
 
 
 @pytest.mark.parametrize("recipe", RECIPES, ids=lambda p: p.stem)
@@ -47,4 +60,4 @@ def test_a_recipe_carries_its_record(recipe: Path) -> None:
 
 
 def test_there_are_recipes() -> None:
-    assert len(RECIPES) >= 5
+    assert len(RECIPES) >= 5 and len(SIZES) >= 4
