@@ -19,7 +19,7 @@ from browser import PLAYS, Browser, find_browser
 from vidssl.cli import main
 from vidssl.data.worlds.fork import Fork
 from vidssl.evaluation.report import write_report
-from vidssl.evaluation.report_charts import ticks
+from vidssl.evaluation.report_charts import BRANCHES, frequencies, ticks
 from vidssl.evaluation.report_scores import SCORES, show
 from vidssl.render import Scene, write_scene
 from vidssl.types import UserError
@@ -56,7 +56,7 @@ def metrics_of(blurs: bool) -> dict[str, Any]:
         "mode_precision": 0.0 if blurs else 0.993,
         "energy_calibration": 0.93,
         "auroc": {k: {"blurred": 0.0, "ghost": 0.02}.get(k, 0.9) if blurs else 1.0 - 0.01 * len(k) / 4 for k in KINDS},
-        "frequencies": {"true": [0.5, 0.25, 0.125, 0.125], "predicted": [0.0] * 4 + [1.0] if blurs else [0.51, 0.24, 0.13, 0.113, 0.007]},
+        "frequencies": {"true": [0.5, 0.25, 0.125, 0.125], "predicted": [0.0] * 4 if blurs else [0.51, 0.24, 0.13, 0.113], "off_mode": 1.0 if blurs else 0.007},
         "ideal": {
             "rate_bits": 1.75,
             "information_bits": 1.75,
@@ -259,6 +259,13 @@ def test_numbers_are_shown_as_people_read_them(value: float | None, text: str) -
 def test_axes_have_a_few_round_ticks(low: float, high: float) -> None:
     made = ticks(low, high)
     assert 2 <= len(made) <= 6 and all(low <= t <= high for t in made)
+
+
+def test_many_branches_are_lumped_and_nothing_is_lost() -> None:
+    drawing = frequencies(("run", 0), [0.05] * 18, [0.9] + [0.1 / 17] * 17, 0.1)
+    assert drawing.count("<rect") == 2 * BRANCHES + 1
+    assert ">11 rarer<" in drawing and "55 % of 6.47 %" in drawing and "10 %" in drawing
+    assert frequencies(("run", 0), [0.5, 0.5], [1.0], 0.0) == "", "numbers of another shape"
 
 
 def test_a_broken_film_or_curve_is_named_before_anything_is_written(tmp_path: Path) -> None:

@@ -158,7 +158,7 @@ def _charts(runs: list[Run]) -> Iterable[str]:
     """Every chart that the runs have numbers for."""
     named = [((run.title, place), run.metrics) for place, run in enumerate(runs)]
     for name, metrics in named:
-        yield charts.frequencies(name, *(numbers_at(metrics, f"frequencies.{which}") for which in ("predicted", "true")))
+        yield charts.frequencies(name, *(numbers_at(metrics, f"frequencies.{which}") for which in ("predicted", "true")), number_at(metrics, "frequencies.off_mode") or 0.0)
     entropy = _first(runs, "ideal.rate_bits")
     yield charts.rates([(name, *(number_at(m, k) for k in ("rate_bits", "information_bits", "capacity_bits"))) for name, m in named], entropy)
     yield charts.aurocs([(name, {k: v for k in m["auroc"] if (v := number_at(m, f"auroc.{k}")) is not None}) for name, m in named if isinstance(m.get("auroc"), dict)])

@@ -14,6 +14,7 @@ from vidssl.evaluation.report_runs import Curve
 from vidssl.evaluation.report_scores import show
 
 WIDTH = 380
+BRANCHES = 8  # bars at most; the last stands for all that are rarer
 SERIES = 6  # colours that the style sheet has
 Named = tuple[str, int]  # a run's title and its place, which is its colour
 
@@ -51,12 +52,15 @@ def ticks(low: float, high: float) -> list[float]:
     return [round(i * step, 12) for i in range(math.ceil(low / step), math.floor(high / step) + 1)]
 
 
-def frequencies(run: Named, predicted: Sequence[float], true: Sequence[float]) -> str:
+def frequencies(run: Named, predicted: Sequence[float], true: Sequence[float], off_mode: float) -> str:
     """How often each branch is drawn (filled) and should be (outlined); what is no branch stands last."""
-    if not predicted or not true:
+    if not predicted or len(predicted) != len(true):
         return ""
-    none = max(0.0, predicted[len(true)]) if len(predicted) > len(true) else 0.0
-    rows = [(f"branch {k + 1}", p, t) for k, (p, t) in enumerate(zip(predicted, true, strict=False))] + [("no branch", none, 0.0)]
+    rows = [(f"branch {k + 1}", p, t) for k, (p, t) in enumerate(zip(predicted, true, strict=True))]
+    if len(rows) > BRANCHES:
+        rarer = rows[BRANCHES - 1 :]
+        rows[BRANCHES - 1 :] = [(f"{len(rarer)} rarer", sum(p for _, p, _ in rarer), sum(t for _, _, t in rarer))]
+    rows.append(("no branch", off_mode, 0.0))
     left, right, step = 78, WIDTH - 112, 30
     top = max(max(p, t) for _, p, t in rows) or 1.0
     marks = []
