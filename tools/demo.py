@@ -73,6 +73,7 @@ def main(argv: list[str]) -> None:
         metrics = evaluate(model.energy, data, seed=args.seed, weights=model.sha256, progress=bar)
         metrics |= {"title": title, "about": about, "training_minutes": minutes}
         write_json(run / "metrics.json", metrics)
+        shutil.copyfile(folder / "curves.csv", run / "curves.csv")
         batch = next(iter(data.test_dataloader())).unit()
         futures = to_uint8(model.energy.sample(batch.x[:SHOWN], FUTURES, torch.Generator().manual_seed(args.seed)))
         x, y = to_uint8(batch.x), to_uint8(batch.y)

@@ -16,7 +16,7 @@ from vidssl.files import write_json
 from vidssl.progress import bar, table
 from vidssl.types import UserError
 
-IN_THE_FILE_ONLY = ("protocol", "ideal", "horizon", "free_energy", "paired_accuracy", "auroc_clips", "mean_of_N", "copy_last", "mean_future")
+IN_THE_FILE_ONLY = ("protocol", "ideal", "horizon", "frequencies", "free_energy", "paired_accuracy", "auroc_clips", "mean_of_N", "copy_last", "mean_future")
 
 
 def main(argv: list[str]) -> None:
@@ -36,10 +36,11 @@ def main(argv: list[str]) -> None:
     parser.add_argument("--limit", metavar="CLIPS", type=int, default=256, help="test clips at most, evenly spread (default 256)")
     parser.add_argument("--seed", type=int, default=0, help="of the futures drawn (default 0)")
     parser.add_argument("--device", default="cpu", help="cpu (default) or cuda")
-    parser.add_argument("--output", metavar="FILE", type=Path, default=Path("metrics.json"), help="default metrics.json")
+    parser.add_argument("--output", metavar="FILE", type=Path, help="default metrics.json: of a run's checkpoint in the run's folder, else here")
     args = parser.parse_args(argv)
-    if args.output.is_dir():
-        raise UserError(f"--output is a file; {str(args.output)!r} is a folder: give a name in it, such as {str(args.output / 'metrics.json')!r}")
+    output = args.output or beside(args.model)
+    if output.is_dir():
+        raise UserError(f"--output is a file; {str(output)!r} is a folder: give a name in it, such as {str(output / 'metrics.json')!r}")
     opened = open_model(args.model, args.device)
     data = open_data(args.data, args.folder, opened)
     metrics = evaluate(
@@ -54,9 +55,15 @@ def main(argv: list[str]) -> None:
         weights=opened.sha256,
         progress=bar,
     )
-    write_json(args.output, metrics)
+    write_json(output, metrics)
     table(f"{args.model} on {metrics['protocol']['clips']} test clips of {args.data}", list(rows(metrics)))
-    print(f"written: {args.output}")
+    print(f"written: {output}")
+
+
+def beside(model: str) -> Path:
+    """Where the scores of `model` go by default: beside the curves of the run whose checkpoint it is, where the report finds both."""
+    folder = Path(model).parent
+    return (folder.parent if folder.name == "checkpoints" else Path()) / "metrics.json"
 
 
 def open_data(name: str, folder: str | None, opened: Opened) -> ClipData:

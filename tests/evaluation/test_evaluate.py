@@ -39,6 +39,8 @@ def test_the_perfect_model_reaches_every_ideal(perfect: dict) -> None:
     assert perfect["total_variation"] == pytest.approx(perfect["total_variation_noise"], rel=0.2)
     assert perfect["total_variation_noise"] < 0.021 and perfect["total_variation_share"] == 1
     assert perfect["mode_recall"] == perfect["mode_precision"] == 1
+    assert perfect["frequencies"]["true"] == [0.5, 0.25, 0.125, 0.125] and perfect["frequencies"]["off_mode"] == 0
+    assert perfect["frequencies"]["predicted"] == pytest.approx(perfect["frequencies"]["true"], abs=4 * 0.5 / math.sqrt(1024 * 8))
     assert perfect["information_bits"] == pytest.approx(1.75) and perfect["information_exact"] is True
     assert ideal["information_bits"] == ideal["entropy_bits"] == ideal["rate_bits"] == pytest.approx(1.75)
     assert perfect["rate_bits"] == pytest.approx(1.75, abs=0.25) and perfect["capacity_bits"] == 2
@@ -72,6 +74,7 @@ def test_best_of_n_of_the_perfect_model_by_enumeration(perfect: dict) -> None:
 
 def test_the_best_deterministic_model_is_found_out(blurred: dict, perfect: dict) -> None:
     assert blurred["auroc"]["blurred"] == 0 and blurred["total_variation"] == 1 and blurred["mode_precision"] == 0
+    assert blurred["frequencies"] == {"true": [0.5, 0.25, 0.125, 0.125], "predicted": [0.0] * 4, "off_mode": 1.0}
     assert blurred["information_bits"] == blurred["rate_bits"] == blurred["diversity"] == 0
     assert blurred["squared_error"] == pytest.approx(blurred["mean_future"]["squared_error"], rel=0.01)
     assert blurred["squared_error"] < perfect["squared_error"], "the mean has less error than honest draws"
@@ -148,7 +151,7 @@ def test_video_without_a_world() -> None:
     found = evaluate(model("vq"), Still(3), **SMALL)
     assert set(found["auroc"]) == {"shuffled", "blurred", "ghost", "frozen", "reversed", "shifted"}
     assert found["auroc_clips"]["frozen"] == 2 and found["auroc_clips"]["shuffled"] == 3
-    assert not {"ideal", "total_variation", "information_bits", "mean_future"} & found.keys()
+    assert not {"ideal", "total_variation", "frequencies", "information_bits", "mean_future"} & found.keys()
     alone = evaluate(model("vq"), Still(1), **SMALL)
     assert set(alone["auroc"]) == {"blurred"}, "one still clip has no other wrong future"
 

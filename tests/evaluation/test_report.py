@@ -19,8 +19,10 @@ from browser import PLAYS, Browser, find_browser
 from vidssl.cli import main
 from vidssl.data.worlds.fork import Fork
 from vidssl.evaluation.report import write_report
-from vidssl.evaluation.report_charts import ticks
+from vidssl.evaluation.report_charts import BRANCHES, frequencies, log_ticks, ticks
+from vidssl.evaluation.report_runs import Run
 from vidssl.evaluation.report_scores import SCORES, show
+from vidssl.evaluation.report_training import training_charts
 from vidssl.render import Scene, write_scene
 from vidssl.types import UserError
 
@@ -56,7 +58,7 @@ def metrics_of(blurs: bool) -> dict[str, Any]:
         "mode_precision": 0.0 if blurs else 0.993,
         "energy_calibration": 0.93,
         "auroc": {k: {"blurred": 0.0, "ghost": 0.02}.get(k, 0.9) if blurs else 1.0 - 0.01 * len(k) / 4 for k in KINDS},
-        "frequencies": {"true": [0.5, 0.25, 0.125, 0.125], "predicted": [0.0] * 4 + [1.0] if blurs else [0.51, 0.24, 0.13, 0.113, 0.007]},
+        "frequencies": {"true": [0.5, 0.25, 0.125, 0.125], "predicted": [0.0] * 4 if blurs else [0.51, 0.24, 0.13, 0.113], "off_mode": 1.0 if blurs else 0.007},
         "ideal": {
             "rate_bits": 1.75,
             "information_bits": 1.75,
@@ -153,7 +155,7 @@ def test_scores_stand_beside_their_ideals_with_a_verdict_in_words(page: Path) ->
     assert "✗ poor" in row and "✓ good" in row
     assert "Best of 16, PSNR" in text and "27.2 dB" in text and "10.9 dB" in text
     assert "Branches: categorical" in text and "51 % of 50 %" in text and "entropy: 1.75 bits" in text
-    assert "Training: val/loss" in text and "Further into the future" in text
+    assert "Training: loss" in text and "Further into the future" in text
 
 
 def test_films_play_in_a_browser_without_an_error(page: Path) -> None:
@@ -259,6 +261,32 @@ def test_numbers_are_shown_as_people_read_them(value: float | None, text: str) -
 def test_axes_have_a_few_round_ticks(low: float, high: float) -> None:
     made = ticks(low, high)
     assert 2 <= len(made) <= 6 and all(low <= t <= high for t in made)
+
+
+def test_training_charts_put_validation_over_training_and_leave_out_what_says_nothing() -> None:
+    curves = {
+        "lr-AdamW": [(0.0, 0.1), (9.0, 0.0)],
+        "train/distortion": [(0.0, 90.0), (9.0, 5.0)],
+        "val/distortion": [(9.0, 6.0)],
+        "train/black": [(0.0, 96.0), (9.0, 96.0)],
+        "train/skipped_steps": [(0.0, 0.0), (9.0, 0.0)],
+        "mine": [(0.0, 3.0)],
+    }
+    found = list(training_charts([Run("a", Path(), {}, {}, [], [], curves), Run("b", Path(), {}, {}, [], [], {})]))
+    assert [re.findall("<h3>(.*?)</h3>", chart) for chart in found] == [["Training: learning rate"], ["Training: distortion"], ["Training: mine"]]
+    assert found[1].count("<polyline") == 3 and "a: 6.00 at the end" in found[1] and "Thin" in found[1] and "Thin" not in found[0]
+
+
+@pytest.mark.parametrize(("low", "high", "powers"), [(-2.0, 2.0, [-2, -1, 0, 1, 2]), (-0.1, 0.75, [0, 0.30103, 0.69897])])
+def test_logarithmic_axes_have_round_ticks(low: float, high: float, powers: list[float]) -> None:
+    assert log_ticks(low, high) == pytest.approx(powers, abs=1e-5)
+
+
+def test_many_branches_are_lumped_and_nothing_is_lost() -> None:
+    drawing = frequencies(("run", 0), [0.05] * 18, [0.9] + [0.1 / 17] * 17, 0.1)
+    assert drawing.count("<rect") == 2 * BRANCHES + 1
+    assert ">11 rarer<" in drawing and "55 % of 6.47 %" in drawing and "10 %" in drawing
+    assert frequencies(("run", 0), [0.5, 0.5], [1.0], 0.0) == "", "numbers of another shape"
 
 
 def test_a_broken_film_or_curve_is_named_before_anything_is_written(tmp_path: Path) -> None:

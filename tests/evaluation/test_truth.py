@@ -14,7 +14,7 @@ from torch.distributions import Independent, Normal, OneHotCategorical
 from vidssl.data.worlds.fork import Fork
 from vidssl.data.worlds.oracle import Truth, truth
 from vidssl.evaluation.evaluate import evaluate
-from vidssl.evaluation.truth import countable, entropy_of, information_bits, mode_scores, odds_of, total_variation, variation_noise
+from vidssl.evaluation.truth import countable, entropy_of, frequencies, information_bits, mode_counts, mode_scores, odds_of, total_variation, variation_noise
 
 P = torch.tensor([0.5, 0.25, 0.125, 0.125], dtype=torch.float64)
 
@@ -69,6 +69,45 @@ def test_rare_modes_are_not_asked_of_the_recall() -> None:
     p = torch.tensor([0.97, 0.03], dtype=torch.float64)
     (row,) = mode_scores(torch.zeros(50, 1, dtype=torch.long), [(torch.arange(2), p)], generator())
     assert row["mode_recall"] == 1
+
+
+def test_frequencies_of_draws_of_the_truth_are_the_truth_though_its_odds_turn_with_the_past() -> None:
+    draws, odds = 4000, [P, P.flip(0), P, P.flip(0)]
+    counts = [(torch.multinomial(p, draws, True, generator=generator(i)).bincount(minlength=5), p) for i, p in enumerate(odds)]
+    found = frequencies(counts)
+    assert found["true"] == P.tolist() and found["off_mode"] == 0
+    for share, p in zip(found["predicted"], P.tolist(), strict=True):
+        assert abs(share - p) < 4 * math.sqrt(p * (1 - p) / (draws * len(odds)))
+    ignores = [(torch.tensor([5, 3, 3, 5, 0]), p) for p in odds]  # the mean of both odds, whatever the past
+    assert frequencies(ignores)["predicted"] == pytest.approx([5 / 16, 3 / 16, 4 / 16, 4 / 16])
+
+
+def test_frequencies_sum_to_one_and_average_what_total_variation_sums() -> None:
+    g = generator()
+    for _ in range(50):
+        counts = []
+        for _ in range(3):
+            p = torch.rand(int(torch.randint(1, 6, (), generator=g)), generator=g, dtype=torch.float64)
+            counts.append((torch.randint(0, 9, (len(p) + 1,), generator=g) + 1, p / p.sum()))
+        found = frequencies(counts)
+        assert sum(found["true"]) == pytest.approx(1) and sum(found["predicted"]) + found["off_mode"] == pytest.approx(1)
+        assert len(found["true"]) == len(found["predicted"]) == max(len(p) for _, p in counts)
+        each = [float(total_variation(count, p)) for count, p in counts]
+        assert gap(found) <= sum(each) / 3 + 1e-12, "averages hide errors and add none"
+        assert gap(frequencies(counts[:1])) == pytest.approx(each[0]), "of one past they hide nothing"
+
+
+def gap(found: dict) -> float:
+    """The total variation between frequencies."""
+    return 0.5 * (sum(abs(p - t) for p, t in zip(found["predicted"], found["true"], strict=True)) + found["off_mode"])
+
+
+def test_frequencies_by_hand() -> None:
+    hit = torch.tensor([7, 7, 9, -1, 3])  # 3 is a mode that the world did not list
+    count = mode_counts(hit, torch.tensor([7, 8, 9]))
+    assert count.tolist() == [2, 0, 1, 2]
+    found = frequencies([(count, torch.tensor([0.25, 0.25, 0.5]).double()), (torch.tensor([1, 0]), torch.ones(1).double())])
+    assert found == {"true": [0.75, 0.125, 0.125], "predicted": [0.6, 0.2, 0.0], "off_mode": pytest.approx(0.2)}
 
 
 def test_a_multitude_of_modes_is_not_counted() -> None:

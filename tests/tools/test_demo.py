@@ -19,7 +19,7 @@ def demo(tmp_path_factory: pytest.TempPathFactory) -> Path:
     tool = load_tool("demo")
     tool.EPISODES, tool.PER_VIDEO = 640, 16
     tool.evaluate = functools.partial(tool.evaluate, draws=64, pasts=2, limit=8, futures=4)
-    tool.main(["--output", str(out), "--steps", "3"])
+    tool.main(["--output", str(out), "--steps", "10"])
     return out
 
 
@@ -30,6 +30,9 @@ def test_it_leaves_scores_pictures_and_an_encoder(demo: Path) -> None:
         assert 0 <= metrics["total_variation"] <= 1 and "blurred" in metrics["auroc"]
         assert (demo / model / "encoder" / "card.json").is_file()
         assert (demo / model / "futures-1.png").stat().st_size > 0 and (demo / model / "futures.npz").is_file()
+        assert (demo / model / "curves.csv").read_text().startswith("step,")
+    page = (demo / "index.html").read_text()
+    assert "Branches: VQ" in page and "Branches: deterministic" in page and "Training: " in page
     assert len(list((demo / "videos").glob("*.mp4"))) == 40
 
 

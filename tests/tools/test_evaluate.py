@@ -62,6 +62,24 @@ def test_a_world(model: str, config: str, tmp_path: Path, capsys: pytest.Capture
     assert "written: " in out.out and "pasts with known futures" in out.err
 
 
+def test_scores_of_a_runs_checkpoint_lie_beside_its_curves_and_the_report_finds_both(config: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    few = ["--trainer.max_steps=4", "--trainer.log_every_n_steps=2", "--trainer.accelerator=cpu", "--trainer.enable_progress_bar=false"]
+    assert command(["fit", "--config", "fork-vq", "--config", config, *few, "--data.batch_size=4"]) == 0
+    assert command(["evaluate", "runs/fork-vq/version_0/checkpoints/last.ckpt", "--data", config, *QUICK]) == 0
+    assert (tmp_path / "runs/fork-vq/version_0/metrics.json").is_file()
+    assert command(["report", "runs/fork-vq"]) == 0
+    page = (tmp_path / "report/index.html").read_text()
+    assert "Branches: fork-vq/version_0" in page and "Training: " in page
+
+
+def test_a_model_that_is_no_run_is_scored_into_the_folder_where_one_is(model: str, config: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    assert command(["evaluate", model, "--data", config, *QUICK]) == 0
+    assert (tmp_path / "here" / "metrics.json").is_file()
+
+
 def test_a_folder_of_videos_is_cut_as_in_training(model: str, tmp_path: Path) -> None:
     noise = np.random.default_rng(0).integers(0, 255, (4, 60, 1, 40, 48), np.uint8)
     for i, frames in enumerate(noise):

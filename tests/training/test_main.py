@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 from pathlib import Path
 
 import pytest
@@ -61,6 +62,15 @@ def test_a_run_goes_on_in_its_folder_and_a_new_one_gets_a_new_folder(capsys: pyt
     assert [step_of(f"runs/fork-categorical/version_{i}/checkpoints/last.ckpt") for i in range(3)] == [9, 2, 11]
 
 
+def test_the_curves_of_a_run_go_on_with_it() -> None:
+    for steps, more, logged in ((7, [], ["1", "3", "4", "5"]), (9, ["--ckpt_path", "last"], ["1", "3", "4", "5", "7"])):
+        assert fit(f"--trainer.max_steps={steps}", "--trainer.log_every_n_steps=2", *more) == 0
+        rows = list(csv.DictReader(Path("runs/fork-categorical/version_0/curves.csv").read_text().splitlines()))
+        assert [row["step"] for row in rows] == logged
+        assert [row["step"] for row in rows if row["val/loss"]] == ["4"], "the epoch's last"
+        assert all(row["train/loss"] and row["lr-AdamW"] for row in rows if row["step"] != "4")
+
+
 def test_a_saved_configuration_makes_the_same_run(capsys: pytest.CaptureFixture[str]) -> None:
     assert fit("--trainer.max_steps=2") == 0
     saved = "runs/fork-categorical/version_0/config.yaml"
@@ -82,7 +92,7 @@ def test_later_configurations_change_earlier_ones() -> None:
 @pytest.mark.parametrize("option", ["logger", "enable_checkpointing"])
 def test_what_the_trainer_is_told_to_leave_out(option: str) -> None:
     assert fit("--trainer.max_steps=1", f"--trainer.{option}=false") == 0
-    assert bool(list(Path("runs").rglob("events*"))) == (option != "logger")
+    assert bool(list(Path("runs").rglob("events*"))) == bool(list(Path("runs").rglob("curves.csv"))) == (option != "logger")
     assert bool(list(Path("runs").rglob("*.ckpt"))) == (option == "logger")
 
 

@@ -16,7 +16,7 @@ from vidssl.energy.base import Energy, LatentEnergy
 from vidssl.evaluation.contrast import Contrast, wrong_futures
 from vidssl.evaluation.protocol import checksum, chosen, compare, protocol_of
 from vidssl.evaluation.sets import horizon, set_scores, sizes, summary
-from vidssl.evaluation.truth import FEW, UNLISTED_DRAWS, calibration, code_scores, countable, mode_scores, odds_of
+from vidssl.evaluation.truth import FEW, UNLISTED_DRAWS, calibration, code_scores, countable, frequencies, mode_counts, mode_scores, odds_of
 from vidssl.types import Batch, UserError, to_unit
 
 __all__ = ["compare", "evaluate"]
@@ -132,13 +132,17 @@ class _Job:
         """Scores against the known futures of the pasts `which`."""
         assert self.known is not None and whole.state is not None
         rows: list[dict[str, float]] = []
+        counts: list[tuple[Tensor, Tensor]] = []
         for i in self.progress(which, len(which), "pasts with known futures"):
             x, state = to_unit(whole.x[i]).to(self.device), whole.state[i]
             odds = odds_of(self.known, state)
             count = draws if countable(odds) else min(draws, UNLISTED_DRAWS)
             most = self._fit(1, count)
-            found = [self.known.mode_of(state, self._sample(x[None], min(most, count - i))[:, 0].cpu()) for i in range(0, count, most)]
-            rows += mode_scores(torch.cat(found), odds, self.fate)
+            parts = [self.known.mode_of(state, self._sample(x[None], min(most, count - i))[:, 0].cpu()) for i in range(0, count, most)]
+            found = torch.cat(parts)
+            rows += mode_scores(found, odds, self.fate)
+            if odds is not None and countable(odds):
+                counts += [(mode_counts(hit, modes), p) for hit, (modes, p) in zip(found.unbind(1), odds, strict=True)]
             futures = truth(self.known, state, self.fate, FEW, FEW)
             rows.append({"entropy_bits": self.known.entropy_bits(state), "exact": float(futures.exact)})
             rows.append(calibration(self.energy, x, futures))
@@ -152,7 +156,7 @@ class _Job:
             ideal["information_bits"] = scores.pop("ideal_information_bits")
             scores["information_exact"] = exact  # False: some pasts have too many futures, and FEW drawn ones stand for them
         scores["total_variation_share"] = sum("total_variation" in row for row in rows) / (len(which) * self.known.factors)
-        return {**scores, "ideal": ideal}
+        return {**scores, **({"frequencies": frequencies(counts)} if counts else {}), "ideal": ideal}
 
     def _fit(self, futures: int, most: int = ROWS) -> int:
         """How many times `futures` clips may be held at once."""

@@ -19,6 +19,7 @@ from vidssl import __version__
 from vidssl.evaluation import report_charts as charts
 from vidssl.evaluation.report_runs import Run, read_runs
 from vidssl.evaluation.report_scores import Score, number_at, numbers_at, rows_for, show, value_at, verdict
+from vidssl.evaluation.report_training import training_charts
 from vidssl.files import atomic, write_text
 
 HEADLINES = ("total_variation", "rate_bits", "auroc.blurred", "best_of_N.*.psnr", "diversity")
@@ -158,7 +159,7 @@ def _charts(runs: list[Run]) -> Iterable[str]:
     """Every chart that the runs have numbers for."""
     named = [((run.title, place), run.metrics) for place, run in enumerate(runs)]
     for name, metrics in named:
-        yield charts.frequencies(name, *(numbers_at(metrics, f"frequencies.{which}") for which in ("predicted", "true")))
+        yield charts.frequencies(name, *(numbers_at(metrics, f"frequencies.{which}") for which in ("predicted", "true")), number_at(metrics, "frequencies.off_mode") or 0.0)
     entropy = _first(runs, "ideal.rate_bits")
     yield charts.rates([(name, *(number_at(m, k) for k in ("rate_bits", "information_bits", "capacity_bits"))) for name, m in named], entropy)
     yield charts.aurocs([(name, {k: v for k in m["auroc"] if (v := number_at(m, f"auroc.{k}")) is not None}) for name, m in named if isinstance(m.get("auroc"), dict)])
@@ -170,10 +171,7 @@ def _charts(runs: list[Run]) -> Iterable[str]:
     frames += [("copying", _by_frame(named[0][1], "copy_last"), "ideal")]
     if any(len(points) > 1 for _, points, _ in frames):
         yield charts.curves("Further into the future", "PSNR frame by frame: of the drawn future that is nearest over the whole clip, and of copying the last known frame.", frames, "future frame", "dB")
-    for curve in dict.fromkeys(name for run in runs for name in run.curves):
-        lines = [(run.title, run.curves.get(curve, []), charts.colour(place)) for place, run in enumerate(runs)]
-        values = [y for _, points, _ in lines for _, y in points]
-        yield charts.curves(f"Training: {curve}", "As training went on.", lines, "step", curve, log=min(values) > 0 and max(values) > 50 * min(values))
+    yield from training_charts(runs)
 
 
 def _by_n(metrics: dict[str, Any], whose: str = "") -> charts.Curve:

@@ -14,6 +14,7 @@ from vidssl.evaluation.report_runs import Curve
 from vidssl.evaluation.report_scores import show
 
 WIDTH = 380
+BRANCHES = 8  # bars at most; the last stands for all that are rarer
 SERIES = 6  # colours that the style sheet has
 Named = tuple[str, int]  # a run's title and its place, which is its colour
 
@@ -51,12 +52,22 @@ def ticks(low: float, high: float) -> list[float]:
     return [round(i * step, 12) for i in range(math.ceil(low / step), math.floor(high / step) + 1)]
 
 
-def frequencies(run: Named, predicted: Sequence[float], true: Sequence[float]) -> str:
+def log_ticks(low: float, high: float) -> list[float]:
+    """Logarithms of the numbers 1, 2 and 5 times a power of ten whose logarithms lie from `low` to `high`; over two decades of the powers alone."""
+    powers = range(math.floor(low), math.ceil(high) + 1)
+    found = [math.log10(m) + power for power in powers for m in ((1, 2, 5) if high - low <= 2 else (1,))]
+    return [y for y in found if low <= y <= high]
+
+
+def frequencies(run: Named, predicted: Sequence[float], true: Sequence[float], off_mode: float) -> str:
     """How often each branch is drawn (filled) and should be (outlined); what is no branch stands last."""
-    if not predicted or not true:
+    if not predicted or len(predicted) != len(true):
         return ""
-    none = max(0.0, predicted[len(true)]) if len(predicted) > len(true) else 0.0
-    rows = [(f"branch {k + 1}", p, t) for k, (p, t) in enumerate(zip(predicted, true, strict=False))] + [("no branch", none, 0.0)]
+    rows = [(f"branch {k + 1}", p, t) for k, (p, t) in enumerate(zip(predicted, true, strict=True))]
+    if len(rows) > BRANCHES:
+        rarer = rows[BRANCHES - 1 :]
+        rows[BRANCHES - 1 :] = [(f"{len(rarer)} rarer", sum(p for _, p, _ in rarer), sum(t for _, _, t in rarer))]
+    rows.append(("no branch", off_mode, 0.0))
     left, right, step = 78, WIDTH - 112, 30
     top = max(max(p, t) for _, p, t in rows) or 1.0
     marks = []
@@ -81,7 +92,7 @@ def rates(runs: Sequence[tuple[Named, float | None, float | None, float | None]]
     known = [v for _, *values in runs for v in values if v is not None and math.isfinite(v)] + [entropy or 0.0]
     close = max([v for _, rate, info, _ in runs for v in (rate, info) if v is not None] + [entropy or 0.0]) or 1.0
     top = min(max(known) or 1.0, 2.6 * close)  # a large capacity runs off the edge rather than squeeze the rest
-    left, right, step, head = 8, WIDTH - 12, 46, 26
+    left, right, step, head = 8, WIDTH - 12, 61, 26
     scale = (right - left) / (top * 1.04)
     height = head + len(runs) * step
     marks = []
@@ -90,14 +101,15 @@ def rates(runs: Sequence[tuple[Named, float | None, float | None, float | None]]
         limit = "no limit" if capacity is None or math.isinf(capacity) else f"of at most {show(capacity)}"
         told = f", {show(info)} informative" if info is not None else ""
         marks += [
-            text(left, y + 12, f"{title}: {show(rate)} bits{told}, {limit}", "label"),
-            bar(left, y + 17, min((capacity or math.inf) * scale, right - left), 16, "truth faint") if capacity != 0 else "",
-            bar(left, y + 17, (rate or 0.0) * scale, 16, f"fill {colour(place)}"),
-            f'<circle cx="{left + info * scale:.1f}" cy="{y + 25}" r="4.5" class="dot"/>' if info is not None else "",
+            text(left, y + 12, title, "label"),
+            text(left, y + 27, f"{show(rate)} bits{told}, {limit}", "tick"),
+            bar(left, y + 32, min((capacity or math.inf) * scale, right - left), 16, "truth faint") if capacity != 0 else "",
+            bar(left, y + 32, (rate or 0.0) * scale, 16, f"fill {colour(place)}"),
+            f'<circle cx="{left + info * scale:.1f}" cy="{y + 40}" r="4.5" class="dot"/>' if info is not None else "",
         ]
     if entropy:
         x = left + entropy * scale
-        marks += [line(x, head + i * step + 16, x, head + i * step + 37, "mark") for i in range(len(runs))]
+        marks += [line(x, head + i * step + 31, x, head + i * step + 52, "mark") for i in range(len(runs))]
         marks.append(text(left, 12, f"the future's entropy: {show(entropy)} bits (the upright lines)", "strong"))
     caption = "Filled: bits that z costs. Dot: bits that it tells about the future. Dashed: its capacity. On the upright line, z says all there is to say."
     return figure("Rate against entropy", caption, height + 4, marks)
@@ -132,7 +144,9 @@ def aurocs(runs: Sequence[tuple[Named, dict[str, float]]]) -> str:
 
 
 def curves(title: str, caption: str, runs: Sequence[tuple[str, Curve, str]], x_name: str, y_name: str, log: bool = False) -> str:
-    """Lines through points, each named at its end; `runs` holds name, points and class (``s0``..., or ``ideal``).
+    """Lines through points, each named at its end; `runs` holds name, points and class (``s0``..., ``s0 thin``, or ``ideal``).
+
+    A line without a name is left out of the key.
 
     Args:
         log: the axis of values is logarithmic; points that are not positive are left out.
@@ -151,12 +165,14 @@ def curves(title: str, caption: str, runs: Sequence[tuple[str, Curve, str]], x_n
 
     marks = [line(left, bottom, right, bottom), text((left + right) / 2, bottom + 15, x_name, "tick", "middle"), text(0, 12, y_name, "tick")]
     marks += [text(at(x, y0)[0], bottom + 15, f"{x:g}", "tick", "start" if x == x0 else "end") for x in dict.fromkeys((x0, x1))]
-    for y in ticks(y0, y1):
-        marks += [line(left, at(x0, y)[1], right, at(x0, y)[1], "grid"), text(left - 6, at(x0, y)[1] + 4, f"{10**y if log else y:.3g}".replace("-", "−"), "tick", "end")]
-    key = bottom + 40
-    for i, (name, points, kind) in enumerate(drawn):
+    for y in log_ticks(y0, y1) if log else ticks(y0, y1):
+        marks += [line(left, at(x0, y)[1], right, at(x0, y)[1], "grid"), text(left - 6, at(x0, y)[1] + 4, f"{10**y if log else y:g}".replace("-", "−"), "tick", "end")]
+    key = bottom + 23
+    for name, points, kind in drawn:
         path = " ".join(f"{x:.1f},{y:.1f}" for x, y in (at(*point) for point in points))
         marks.append(f'<polyline points="{path}" class="curve {kind}"/>')
-        marks += [f'<circle cx="{at(*p)[0]:.1f}" cy="{at(*p)[1]:.1f}" r="3.5" class="fill {kind}"/>' for p in points if len(points) < 12]
-        marks += [line(left, key + 17 * i - 4, left + 20, key + 17 * i - 4, f"curve {kind}"), text(left + 27, key + 17 * i, f"{name}: {show(10 ** points[-1][1] if log else points[-1][1])} at the end", "label")]
-    return figure(title, caption, key + 17 * len(drawn) - 8, marks)
+        marks += [f'<circle cx="{at(*p)[0]:.1f}" cy="{at(*p)[1]:.1f}" r="3.5" class="fill {kind}"/>' for p in points if len(points) < 12 and "thin" not in kind]
+        if name:
+            key += 17
+            marks += [line(left, key - 4, left + 20, key - 4, f"curve {kind}"), text(left + 27, key, f"{name}: {show(10 ** points[-1][1] if log else points[-1][1])} at the end", "label")]
+    return figure(title, caption, key + 9, marks)

@@ -153,9 +153,10 @@ def _size(film: Path) -> tuple[int, int]:
 
 
 def _names(folders: list[Path]) -> list[str]:
-    """The shortest ends of the paths that tell the folders apart."""
+    """The shortest ends of the paths that tell the folders apart; version_0, as `vidssl fit` names folders, tells nothing alone."""
     paths = [folder.resolve().parts for folder in folders]
-    for depth in range(1, max(map(len, paths)) + 1):
+    first = 2 if any(parts[-1].startswith("version_") for parts in paths) else 1
+    for depth in range(first, max(map(len, paths)) + 1):
         names = ["/".join(parts[-depth:]) for parts in paths]
         if len(set(names)) == len(names):
             return names

@@ -23,6 +23,7 @@ from vidssl.training.allow import ALLOWED, check_file, check_tree
 from vidssl.training.bar import Bar
 from vidssl.training.checkpoints import AtomicCheckpointIO, newest, verify
 from vidssl.training.complaint import complaint
+from vidssl.training.curves import Curves
 from vidssl.training.ema import EMA
 from vidssl.training.guard import NonFiniteGuard
 from vidssl.training.keep import Keep
@@ -61,8 +62,8 @@ Train a model. RECIPE is a YAML file or a shipped recipe's name; later files cha
   --KEY VALUE            any key of the configuration, e.g. --trainer.max_steps 2000 --data.batch_size 32
                          --checkpoint_every 100 --ema.decay 0.999 --watch.clips 8 --trainer.precision bf16-mixed
 
-Writes DIR/NAME/version_K/: checkpoints, TensorBoard logs with rendered futures, config.yaml. Told to stop by SIGTERM or
-SIGUSR1, it saves a checkpoint and exits with status 143.
+Writes DIR/NAME/version_K/: checkpoints, TensorBoard logs with rendered futures, curves.csv, config.yaml. Told to stop by
+SIGTERM or SIGUSR1, it saves a checkpoint and exits with status 143.
 
 Shipped recipes: {recipes}"""
 
@@ -117,6 +118,7 @@ class FitCLI(LightningCLI):
         asked = self.config_init["trainer"]
         folder = Path(self.house_logger.log_dir)
         logger = self.house_logger if asked.get("logger") in (None, True) else asked["logger"]
+        loggers = [*(logger if isinstance(logger, list) else [logger]), Curves(folder)] if logger else False
         callbacks: list[Callback] = [SaveOnSignal(), *(asked.get("callbacks") or [])]
         dry = bool(asked.get("fast_dev_run"))
         if asked.get("enable_checkpointing") is not False and not dry:
@@ -127,7 +129,7 @@ class FitCLI(LightningCLI):
             callbacks.append(LearningRateMonitor("step"))
         try:
             return super().instantiate_trainer(
-                logger=logger,
+                logger=loggers,
                 callbacks=callbacks,
                 plugins=[AtomicCheckpointIO(), *(asked.get("plugins") or [])],
                 default_root_dir=asked.get("default_root_dir") or folder,
