@@ -11,12 +11,12 @@ from vidssl.latents.categorical import Categorical
 from vidssl.latents.gaussian import GaussianFixed, GaussianLearned
 from vidssl.latents.none import NoLatent
 from vidssl.latents.vq import VQ
-from vidssl.nets.decoders import CopyDecoder, WarpDecoder
+from vidssl.nets.decoders import CopyDecoder, FetchDecoder
 from vidssl.nets.encoders import ClipEncoder
 from vidssl.nets.predictors import MixPredictor
 
 WIDTH = 16
-LATENTS = ["none", "gaussian_fixed", "gaussian_learned", "gaussian_per_frame", "gaussian_warped", "categorical", "categorical_slots", "vq", "vq_slots"]
+LATENTS = ["none", "gaussian_fixed", "gaussian_learned", "gaussian_per_frame", "gaussian_fetched", "categorical", "categorical_slots", "vq", "vq_slots"]
 
 
 def latent(name: str) -> Latent:
@@ -26,7 +26,7 @@ def latent(name: str) -> Latent:
         "gaussian_fixed": lambda: GaussianFixed(WIDTH, 3),
         "gaussian_learned": lambda: GaussianLearned(WIDTH, 3),
         "gaussian_per_frame": lambda: GaussianLearned(WIDTH, 2, slots=6),
-        "gaussian_warped": lambda: GaussianLearned(WIDTH, 3),
+        "gaussian_fetched": lambda: GaussianLearned(WIDTH, 3),
         "categorical": lambda: Categorical(WIDTH, 8),
         "categorical_slots": lambda: Categorical(WIDTH, 8, slots=6),
         "vq": lambda: VQ(WIDTH, 8, dim=4),
@@ -45,7 +45,7 @@ def model(name: str, past: int = 4, future: int = 6, channels: int = 1, size: in
         target_encoder=target,
         latent=z,
         predictor=MixPredictor(WIDTH, z.slots * z.dim, 2),
-        decoder=(WarpDecoder if name == "gaussian_warped" else CopyDecoder)(future, channels, WIDTH, frame_width=8),
+        decoder=(FetchDecoder if name == "gaussian_fetched" else CopyDecoder)(future, channels, WIDTH, frame_width=8),
         price=1.0,
     )
     with torch.no_grad():

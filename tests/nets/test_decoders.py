@@ -1,11 +1,11 @@
-"""Decoders by their formulas: fetching is shifting, and an untrained WarpDecoder is the floor of copying."""
+"""Decoders by their formulas: fetching is shifting, and nothing appears that was not in the last frame."""
 
 from __future__ import annotations
 
 import pytest
 import torch
 
-from vidssl.nets.decoders import CopyDecoder, WarpDecoder, fetch
+from vidssl.nets.decoders import CopyDecoder, FetchDecoder, fetch
 
 
 def flow(right: float, down: float, image: torch.Tensor) -> torch.Tensor:
@@ -40,30 +40,43 @@ def test_places_are_exact_in_half_precision() -> None:
     torch.testing.assert_close(fetch(image.bfloat16(), flow(7, 0, image).bfloat16())[..., :50], image.bfloat16().float()[..., 7:57])
 
 
-def test_training_starts_at_the_copied_frame() -> None:
-    torch.manual_seed(0)
-    last = torch.rand(2, 3, 16, 16)
-    made = WarpDecoder(4, 3, 8, frame_width=8)(torch.randn(2, 8, 4, 4), last)
-    torch.testing.assert_close(made, last[:, None].expand(2, 4, 3, 16, 16))
-
-
-def test_warp_follows_its_formula_and_every_weight_learns() -> None:
-    torch.manual_seed(0)
-    decoder, last, features = WarpDecoder(4, 3, 8, frame_width=8), torch.rand(2, 3, 16, 16), torch.randn(2, 8, 4, 4)
+def fetching(seed: int = 0) -> tuple[FetchDecoder, torch.Tensor, torch.Tensor]:
+    """A shaken decoder, its features and the last known frame."""
+    torch.manual_seed(seed)
+    decoder = FetchDecoder(4, 3, 8, frame_width=8)
     with torch.no_grad():
         for parameter in decoder.parameters():
             parameter.add_(0.1 * torch.randn_like(parameter))
+    return decoder, torch.randn(2, 8, 4, 4), torch.rand(2, 3, 16, 16)
+
+
+def test_fetched_frames_follow_the_formula_and_every_weight_learns() -> None:
+    decoder, features, last = fetching()
     made = decoder(features, last)
-    change, mask, moved = decoder.head(features).split((3, 1, 2), dim=2)
+    weights, flows = decoder.plan(features)
+    torch.testing.assert_close(weights.sum(2), torch.ones(2, 4, 16, 16))
     for t in range(4):
-        torch.testing.assert_close(made[:, t], fetch(last, 8 * moved[:, t]) + mask[:, t].sigmoid() * change[:, t])
+        expected = weights[:, t, :1] * last
+        for k in range(2):
+            expected = expected + weights[:, t, k + 1, None] * fetch(last, flows[:, t, k])
+        torch.testing.assert_close(made[:, t], expected)
     made.square().sum().backward()
     assert all(p.grad is not None and p.grad.abs().sum() > 0 for p in decoder.parameters())
+
+
+def test_no_flow_is_the_copied_frame_and_a_flat_frame_stays_flat() -> None:
+    decoder, features, last = fetching()
+    flat = torch.tensor([0.1, 0.5, 0.9])[None, :, None, None].expand(2, 3, 16, 16)
+    torch.testing.assert_close(decoder(features, flat), flat[:, None].expand(2, 4, 3, 16, 16))
+    with torch.no_grad():
+        for parameter in decoder.flow.parameters():
+            parameter.zero_()
+    torch.testing.assert_close(decoder(features, last), last[:, None].expand(2, 4, 3, 16, 16))
 
 
 def test_copy_is_a_mixture_of_the_last_frame_and_paint() -> None:
     torch.manual_seed(0)
     decoder, last, features = CopyDecoder(4, 3, 8, frame_width=8), torch.rand(2, 3, 16, 16), torch.randn(2, 8, 4, 4)
-    paint, mask = decoder.head(features).split((3, 1), dim=2)
-    expected = mask.sigmoid() * last[:, None] + (1 - mask.sigmoid()) * paint
-    torch.testing.assert_close(decoder(features, last), expected)
+    made = torch.nn.functional.pixel_shuffle(decoder.paint(decoder.each(features)), 4).unflatten(0, (2, 4))
+    paint, mask = made[:, :, :3], made[:, :, 3:].sigmoid()
+    torch.testing.assert_close(decoder(features, last), mask * last[:, None] + (1 - mask) * paint)

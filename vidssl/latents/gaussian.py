@@ -24,12 +24,20 @@ LOG_STD = (-4.0, 2.0)  # keeps exp() finite in half precision; SVG and PPUU clam
 
 
 class _Gaussian(Latent):
-    """What both priors share: the posterior, its noise and its price."""
+    """What both priors share: the posterior, its noise and its price.
 
-    def __init__(self, width: int, dim: int, slots: int = 1) -> None:
+    Args:
+        width: channels of the feature maps. dim: size of one slot's z. slots: S, one per clip or one per future frame.
+        start: standard deviation of the posterior when training starts. At 1, z is noise at first, and where it has little to tell
+            the networks may learn to be deaf to it; at 0.1 it is a quiet wire from the first step on.
+    """
+
+    def __init__(self, width: int, dim: int, slots: int = 1, start: float = 1.0) -> None:
         super().__init__()
         self.slots, self.dim, self.capacity_bits = slots, dim, math.inf
         self.to_posterior = MapHead(2 * width, 2 * slots * dim)
+        with torch.no_grad():
+            self.to_posterior.mlp[-1].bias.view(slots, 2 * dim)[:, dim:] += math.log(start)
 
     def _normal(self, parameters: Tensor) -> Independent:
         mean, log_std = parameters.float().view(len(parameters), self.slots, 2 * self.dim).chunk(2, -1)
@@ -67,8 +75,8 @@ class _Gaussian(Latent):
 class GaussianFixed(_Gaussian):
     """Gaussian z with the prior N(0, I)."""
 
-    def __init__(self, width: int, dim: int, slots: int = 1) -> None:
-        super().__init__(width, dim, slots)
+    def __init__(self, width: int, dim: int, slots: int = 1, start: float = 1.0) -> None:
+        super().__init__(width, dim, slots, start)
 
     def conditional_prior(self, context: Tensor) -> Independent:
         """N(0, I) whatever the past."""
@@ -78,8 +86,8 @@ class GaussianFixed(_Gaussian):
 class GaussianLearned(_Gaussian):
     """Gaussian z with a learned conditional prior p(z | x)."""
 
-    def __init__(self, width: int, dim: int, slots: int = 1) -> None:
-        super().__init__(width, dim, slots)
+    def __init__(self, width: int, dim: int, slots: int = 1, start: float = 1.0) -> None:
+        super().__init__(width, dim, slots, start)
         self.to_prior = MapHead(width, 2 * slots * dim)
 
     def conditional_prior(self, context: Tensor) -> Independent:

@@ -33,25 +33,20 @@ class Decoder(Part, ABC):
         """``features [B, D, h, w]``, ``last [B, C, H, W]`` -> ``[B, Ty, C, H, W]``, not clamped."""
 
 
-class FrameHead(Part):
-    """Features of the whole future to maps of each of its frames, at full size: ``[B, D, h, w] -> [B, frames, outputs, H, W]``."""
+class FrameFeatures(Part):
+    """Features of the whole future to features of each of its frames: ``[B, D, h, w] -> [B frames, frame_width, h, w]``."""
 
-    def __init__(self, frames: int, width: int, frame_width: int, outputs: int, patch: int) -> None:
+    def __init__(self, frames: int, width: int, frame_width: int) -> None:
         super().__init__()
-        self.frames, self.patch = frames, patch
+        self.frames = frames
         self.split = nn.Conv2d(width, frames * frame_width, 1)
-        self.paint = nn.Sequential(
-            nn.GroupNorm(1, frame_width),
-            nn.SiLU(),
-            nn.Conv2d(frame_width, frame_width, 3, padding=1),
-            nn.SiLU(),
-            nn.Conv2d(frame_width, outputs * patch**2, 3, padding=1),
+        self.mix = nn.Sequential(
+            nn.GroupNorm(1, frame_width), nn.SiLU(), nn.Conv2d(frame_width, frame_width, 3, padding=1), nn.SiLU()
         )
 
     def forward(self, features: Tensor) -> Tensor:
-        """``[B, D, h, w] -> [B, frames, outputs, H, W]``."""
-        frames = self.split(features).unflatten(1, (self.frames, -1)).flatten(0, 1)
-        return F.pixel_shuffle(self.paint(frames), self.patch).unflatten(0, (-1, self.frames))
+        """``[B, D, h, w] -> [B frames, frame_width, h, w]``."""
+        return self.mix(self.split(features).unflatten(1, (self.frames, -1)).flatten(0, 1))
 
 
 class CopyDecoder(Decoder):
@@ -65,44 +60,66 @@ class CopyDecoder(Decoder):
     def __init__(self, frames: int, channels: int, width: int, patch: int = 4, frame_width: int = 32) -> None:
         super().__init__()
         self.frames, self.channels, self.width, self.patch = frames, channels, width, patch
-        self.head = FrameHead(frames, width, frame_width, channels + 1, patch)
+        self.each = FrameFeatures(frames, width, frame_width)
+        self.paint = nn.Conv2d(frame_width, (channels + 1) * patch**2, 3, padding=1)
 
     def forward(self, features: Tensor, last: Tensor) -> Tensor:
         """``features [B, D, h, w]``, ``last [B, C, H, W]`` -> ``[B, Ty, C, H, W]``, not clamped."""
-        paint, mask = self.head(features).split((self.channels, 1), dim=2)
+        made = F.pixel_shuffle(self.paint(self.each(features)), self.patch).unflatten(0, (-1, self.frames))
+        paint, mask = made.split((self.channels, 1), dim=2)
         mask = mask.sigmoid()
         return mask * last[:, None] + (1 - mask) * paint
 
 
-class WarpDecoder(Decoder):
-    """Each pixel of each frame is fetched from where it was in the last known frame, and then changed.
+class FetchDecoder(Decoder):
+    """Each pixel of each frame is a mixture of pixels fetched from the last known frame; none is painted.
 
-    y_t(p) = last(p + f_t(p)) + m_t(p) * c_t(p), with a flow f in pixels, a soft mask m and a change c (Zhou et al. 2016, "View Synthesis
-    by Appearance Flow", eq. 3, for the fetching). Flow and change start at zero, so training starts at the floor of copying the last
-    frame; what stands still or moves rigidly keeps its detail whatever it looks like, in videos unlike those of training too.
+    y_t(p) = sum_k w_tk(p) last(p + f_tk(p)), with weights w that sum to one at each pixel, f_t0 = 0 (the copy) and `fetches` smooth flows in
+    pixels (Finn et al. 2016, "CDNA", eq. 1 and 3, with the fetching of Zhou et al. 2016, "View Synthesis by Appearance Flow").
+    Flows start near zero, so training starts at the floor of copying the last frame. What is seen keeps its colour and
+    detail whatever it looks like, in videos unlike those of training too; what was not in the last frame cannot appear.
 
     Args:
         frames, channels: of the clip it makes.
         width: D. patch: pixels per place of the map, along each side.
         frame_width: features of each frame.
-        reach: pixels that one unit of the network's output fetches across; the flow itself has no bound.
+        fetches: flows besides the copy; two tell what moves from what it uncovers, and can blur what is not known.
+        reach: pixels that one unit of the network's output fetches across; a flow itself has no bound.
     """
 
     def __init__(
-        self, frames: int, channels: int, width: int, patch: int = 4, frame_width: int = 32, reach: float = 8.0
+        self,
+        frames: int,
+        channels: int,
+        width: int,
+        patch: int = 4,
+        frame_width: int = 32,
+        fetches: int = 2,
+        reach: float = 8.0,
     ) -> None:
         super().__init__()
-        self.frames, self.channels, self.width, self.patch, self.reach = frames, channels, width, patch, reach
-        self.head = FrameHead(frames, width, frame_width, channels + 3, patch)
-        for parameter in self.head.paint[-1].parameters():
-            nn.init.zeros_(parameter)
+        self.frames, self.channels, self.width, self.patch = frames, channels, width, patch
+        self.reach = reach
+        self.each = FrameFeatures(frames, width, frame_width)
+        self.weigh = nn.Conv2d(frame_width, (fetches + 1) * patch**2, 3, padding=1)
+        self.flow = nn.Conv2d(frame_width, 2 * fetches, 3, padding=1)
+        for layer in (self.weigh, self.flow):
+            nn.init.normal_(layer.weight, std=0.03)
+            nn.init.zeros_(layer.bias)
 
     def forward(self, features: Tensor, last: Tensor) -> Tensor:
-        """``features [B, D, h, w]``, ``last [B, C, H, W]`` -> ``[B, Ty, C, H, W]``, not clamped."""
-        change, mask, flow = self.head(features).split((self.channels, 1, 2), dim=2)
+        """``features [B, D, h, w]``, ``last [B, C, H, W]`` -> ``[B, Ty, C, H, W]``, a mixture of what is in `last`."""
+        weights, flows = self.plan(features)
         same = last[:, None].expand(-1, self.frames, -1, -1, -1)
-        fetched = fetch(same.flatten(0, 1), self.reach * flow.flatten(0, 1)).unflatten(0, (-1, self.frames))
-        return fetched + mask.sigmoid() * change
+        found = [fetch(same.flatten(0, 1), flow).view_as(same) for flow in flows.flatten(0, 1).unbind(1)]
+        return torch.stack((same, *found), 2).mul(weights[:, :, :, None]).sum(2)
+
+    def plan(self, features: Tensor) -> tuple[Tensor, Tensor]:
+        """Weights ``[B, Ty, 1 + fetches, H, W]``, the copy's first, and flows ``[B, Ty, fetches, 2, H, W]`` in pixels (right, down)."""
+        each = self.each(features)
+        weights = F.pixel_shuffle(self.weigh(each), self.patch).softmax(1)
+        flows = F.interpolate(self.reach * self.flow(each), scale_factor=self.patch, mode="bilinear").unflatten(1, (-1, 2))
+        return weights.unflatten(0, (-1, self.frames)), flows.unflatten(0, (-1, self.frames))
 
 
 def fetch(image: Tensor, flow: Tensor) -> Tensor:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 
+import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -63,8 +64,24 @@ class ClipEncoder(Encoder):
     def forward(self, clip: Tensor) -> Tensor:
         """``[B, T, C, H, W] -> [B, D, H/patch, W/patch]``."""
         self.check(clip)
-        h = self.stem(F.pixel_unshuffle(clip.flatten(1, 2), self.patch))
+        h = self.stem(F.pixel_unshuffle(self.seen(clip).flatten(1, 2), self.patch))
         empty = no_vector(h)
         for block in self.blocks:
             h = block(h, empty)
         return self.norm(h)
+
+    def seen(self, clip: Tensor) -> Tensor:
+        """The clip as the first layer takes it, ``[B, T, C, H, W]``."""
+        return clip
+
+
+class ChangeEncoder(ClipEncoder):
+    """A :class:`ClipEncoder` that sees the last frame and, enlarged, what changes from each frame to the next.
+
+    A change of basis that loses nothing. For inferring z from real video: what z should say, how things go on, is then not a
+    small difference of large inputs.
+    """
+
+    def seen(self, clip: Tensor) -> Tensor:
+        """Last frame, then differences times 4 so that both are of like size, ``[B, T, C, H, W]``."""
+        return torch.cat((clip[:, -1:] - 0.5, 4 * clip.diff(dim=1)), 1)

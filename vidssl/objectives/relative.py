@@ -1,8 +1,9 @@
-"""Keep the energy high by limiting z, with every clip counting alike, whether little moves in it or much.
+"""Keep the energy high by limiting z, with a clip counting for what it adds, whether little moves in it or much.
 
-loss = mean over clips of (E(x, y, z) + w(t) * beta * penalty(z)) / (c(x, y) + offset), with c the squared error of copying the last
-frame. In real video c spans four orders of magnitude: a plain sum of squares learns from the few clips in which the whole picture
-moves, and smears those in which nearly nothing does. Weights are per clip, so what is best for a clip, at its price, stays best.
+loss = mean over clips of (E(x, y, z) + w(t) * beta * penalty(z)) / sqrt(scale * (c(x, y) + offset)), with c the squared error of copying
+the last frame. In real video c spans four orders of magnitude: a plain sum of squares learns from the few clips in which the whole
+picture moves and smears those in which nearly nothing does; dividing by c itself hides what a moving clip has to teach. The
+root lies between. Weights are per clip, so what is best for one clip, at its price, stays best.
 """
 
 from __future__ import annotations
@@ -17,14 +18,16 @@ class RelativeLimitedLatent(LimitedLatent):
     """:class:`LimitedLatent` on clips weighted by the floor of copying the last frame.
 
     Args:
+        scale: a constant in squared error per clip, as in :class:`LimitedLatent`: a clip with this floor counts as much as there.
         offset: squared error per clip that is added to the floor, so that a still clip does not count without bound.
         warmup: share of the run over which the price rises from 0.
     """
 
-    def __init__(self, offset: float, warmup: float = 0.2) -> None:
-        super().__init__(1.0, warmup)
+    def __init__(self, scale: float, offset: float, warmup: float = 0.2) -> None:
+        super().__init__(scale, warmup)
         self.offset = offset
 
     def importance(self, batch: Batch) -> Tensor:
-        """1 / (c + offset), ``[B]``."""
-        return 1 / ((batch.y - batch.x[:, -1:]).square().sum((1, 2, 3, 4)) + self.offset)
+        """1 / sqrt(scale * (c + offset)), ``[B]``."""
+        floor = (batch.y - batch.x[:, -1:]).square().sum((1, 2, 3, 4))
+        return (self.scale * (floor + self.offset)).rsqrt()
