@@ -1,0 +1,29 @@
+"""The bench of networks: a row a candidate and seed, measured on clips that training does not see, with progress told."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+
+from vidssl import bench
+
+
+def test_backbones_are_trained_scored_and_told_of(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(bench, "CLIPS", 32)
+    monkeypatch.setattr(bench, "TESTS", 2)
+    monkeypatch.setattr(bench, "FUTURES", 2)
+    heard: list[tuple[str, float]] = []
+    rows = bench.bench_backbones(0.002, [0, 1], ["unet"], report=lambda what, share: heard.append((what, share)))
+    assert [(row["network"], row["seed"]) for row in rows] == [("unet", 0), ("unet", 1)]
+    for row in rows:
+        assert row["clips"] > 0 and row["clips_per_s"] > 0 and row["parameters_M"] > 0
+        assert row["best16_psnr"] >= row["mean_psnr"] and row["best16_ssim"] >= row["mean_ssim"]
+        assert all(math.isfinite(value) for value in row.values() if isinstance(value, float))
+    assert {what for what, _ in heard} == {"training unet, seed 0", "training unet, seed 1"} and heard[-1][1] == 1.0
+
+
+@pytest.mark.parametrize("name", list(bench.CANDIDATES))
+def test_every_candidate_is_of_one_size_class(name: str) -> None:
+    parameters = sum(p.numel() for p in bench.candidate(name).parameters())
+    assert 0.5e6 < parameters < 1e6, "equal minutes would compare sizes, not networks"
