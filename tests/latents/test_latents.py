@@ -7,7 +7,7 @@ import math
 import pytest
 import torch
 from models import LATENTS, WIDTH, latent
-from torch.distributions import Normal, kl_divergence
+from torch.distributions import Normal, OneHotCategorical, kl_divergence
 
 from vidssl.latents.base import NATS_PER_BIT
 from vidssl.latents.categorical import Categorical, all_codes, one_hot_draw
@@ -79,23 +79,38 @@ def test_categorical_price_against_enumeration() -> None:
     log_p = torch.einsum("msk,bsk->bm", codes, z.log_prior(context))
     torch.testing.assert_close(log_q.exp().sum(1), torch.ones(5))
     kl = (log_q.exp() * (log_q - log_p)).sum(1)
+    to_uniform = (log_q.exp() * (log_q + math.log(64))).sum(1)
     code = z.infer(context, target)
-    torch.testing.assert_close(code.penalty, kl, rtol=1e-4, atol=1e-5)  # balance changes gradients, not the value
+    torch.testing.assert_close(code.penalty, kl + to_uniform, rtol=1e-4, atol=1e-5)
     torch.testing.assert_close(code.rate_bits, kl / NATS_PER_BIT, rtol=1e-4, atol=1e-5)
     torch.testing.assert_close(z.candidates(context, target).nats, -log_p.T, rtol=1e-4, atol=1e-5)
 
 
-def test_balance_shares_the_gradient() -> None:
-    context, target = maps()
-    grads = {}
-    for alpha in (0.0, 0.8, 1.0):
-        torch.manual_seed(0)
-        z = Categorical(WIDTH, 4, balance=alpha)
-        z.infer(context, target, torch.Generator().manual_seed(0)).penalty.sum().backward()
-        grads[alpha] = (z.to_prior.mlp[-1].weight.grad.clone(), z.to_posterior.mlp[-1].weight.grad.clone())
-    assert grads[0.0][0].abs().max() == 0 and grads[1.0][1].abs().max() == 0
-    torch.testing.assert_close(grads[0.8][0], 0.8 * grads[1.0][0])
-    torch.testing.assert_close(grads[0.8][1], 0.2 * grads[0.0][1])
+def test_posterior_pays_against_uniform_and_the_prior_follows() -> None:
+    z, (context, target) = Categorical(WIDTH, 4, slots=2), maps()
+    log_p, log_q = z.log_prior(context).detach(), z.log_posterior(context, target).detach()
+    z.infer(context, target, torch.Generator().manual_seed(0)).penalty.sum().backward()
+    posterior, prior = z.to_posterior.mlp[-1].bias.grad.clone(), z.to_prior.mlp[-1].bias.grad.clone()
+    z.zero_grad()
+    to_uniform = kl_divergence(OneHotCategorical(logits=z.log_posterior(context, target)), OneHotCategorical(logits=torch.zeros_like(log_p)))
+    to_prior = kl_divergence(OneHotCategorical(logits=log_q), OneHotCategorical(logits=z.log_prior(context)))
+    (to_uniform.sum() + to_prior.sum()).backward()
+    torch.testing.assert_close(posterior, z.to_posterior.mlp[-1].bias.grad, rtol=1e-4, atol=1e-6)
+    torch.testing.assert_close(prior, z.to_prior.mlp[-1].bias.grad, rtol=1e-4, atol=1e-6)
+
+
+def test_posterior_at_rest_is_the_gibbs_distribution() -> None:
+    """With energies e_k of the classes, E + KL(q || uniform) is least, and its gradient zero, at q ~ exp(-e)."""
+    z, (context, target) = Categorical(WIDTH, 4, uniform=0.0), maps(b=1)
+    energies = torch.tensor([0.3, 2.0, -1.0, 0.9])
+    with torch.no_grad():
+        z.to_posterior.mlp[-1].weight.zero_()
+    for bias, at_rest in ((-energies, True), (torch.zeros(4), False)):
+        z.to_posterior.mlp[-1].bias.data.copy_(bias)
+        z.zero_grad()
+        code = z.infer(context, target, torch.Generator().manual_seed(0))
+        ((code.z * energies).sum() + code.penalty.sum()).backward()
+        assert (z.to_posterior.mlp[-1].bias.grad.abs().max() < 1e-6) == at_rest
 
 
 def test_straight_through_gradient_is_the_softmaxs() -> None:

@@ -1,9 +1,16 @@
 """Categorical z: each slot is one of K classes, so it can say log2 K bits and no more.
 
 q(c | x, y) and p(c | x) are softmaxes with 1 % of uniform mixed in; the drawn class goes on as a one-hot
-with the straight-through gradient (Bengio et al. 2013; Hafner et al. 2021, DreamerV2, eq. 2 and Algorithm 2 for the balanced
-KL: alpha KL(sg q || p) + (1 - alpha) KL(q || sg p)). Failure mode: dead classes when K is just the
-number of modes; take four times as many and let the price empty them.
+with the straight-through gradient (Bengio et al. 2013; Hafner et al. 2021, DreamerV2, Algorithm 1). In training, q pays against the
+uniform distribution and p learns to follow it: KL(q || uniform) + KL(sg q || p), as in VQ-VAE, whose prior is uniform while
+codes are learned (van den Oord et al. 2017, sections 3.1 and 3.3); the bits paid are those under p. With E that is
+E + T (log K - H(q)), the free energy of Rose 1998 at a temperature T = beta that stays put: entropy keeps classes in play until the
+decoder tells them apart.
+
+Failure modes: q on one class, or two futures on one. The straight-through gradient of a class is q times a linear guess, so a class that q has left
+gets none. On fork, with DreamerV2's balanced KL and a price that rises from 0, q sat on one class for all pasts and futures within 50 steps and
+stayed; with KL(q || p) in full from the first step it left two futures on one class, since a learned p makes used classes cheap.
+So let the price act from the first step (``warmup: 0``), and take four times as many classes as there are modes.
 """
 
 from __future__ import annotations
@@ -54,14 +61,13 @@ class Categorical(Latent):
     Args:
         width: channels of the feature maps.
         classes: K. slots: S, one per clip or one per future frame.
-        balance: alpha; the share of the KL's gradient that moves the prior.
         uniform: share of the uniform distribution mixed into q and p.
     """
 
-    def __init__(self, width: int, classes: int, slots: int = 1, balance: float = 0.8, uniform: float = 0.01) -> None:
+    def __init__(self, width: int, classes: int, slots: int = 1, uniform: float = 0.01) -> None:
         super().__init__()
         self.slots, self.dim, self.capacity_bits = slots, classes, slots * math.log2(classes)
-        self.balance, self.uniform = balance, uniform
+        self.uniform = uniform
         self.to_posterior = MapHead(2 * width, slots * classes)
         self.to_prior = MapHead(width, slots * classes)
 
@@ -79,14 +85,16 @@ class Categorical(Latent):
         return self._log(self.to_posterior(torch.cat((context, target), 1)))
 
     def infer(self, context: Tensor, target: Tensor | None, generator: torch.Generator | None = None) -> Code:
-        """One draw of q with the straight-through gradient, priced by the balanced KL."""
+        """One draw of q with the straight-through gradient; the penalty is KL(q || uniform) + KL(sg q || p).
+
+        The first term moves the posterior only, the second the prior only.
+        """
         log_p, log_q = self.log_prior(context), self.log_posterior(context, target)
         q = log_q.exp()
         z = one_hot_draw(log_q.detach(), generator) + q - q.detach()
-        to_prior = (q.detach() * (log_q.detach() - log_p)).sum((-1, -2))
-        to_posterior = (q * (log_q - log_p.detach())).sum((-1, -2))
-        penalty = self.balance * to_prior + (1 - self.balance) * to_posterior
-        return Code(z.to(context.dtype), to_prior.detach() / NATS_PER_BIT, penalty)
+        rate = (q.detach() * (log_q.detach() - log_p)).sum((-1, -2))
+        spent = (q * (log_q + math.log(self.dim))).sum((-1, -2))
+        return Code(z.to(context.dtype), rate.detach() / NATS_PER_BIT, spent + rate)
 
     def prior(self, context: Tensor, n: int, generator: torch.Generator | None = None) -> Tensor:
         """`n` one-hot draws of p(c | x), ``[n, B, S, K]``."""

@@ -1,7 +1,8 @@
 """Keep the energy high by limiting what z may say: distortion plus the price of the code.
 
 loss = (E(x, y, z) + w(t) * beta * penalty(z)) / scale, with w rising linearly from 0 to 1 over the warm-up
-(Bowman et al. 2016, section 3): a price from the first step on kills the latent before it has learned to speak.
+(Bowman et al. 2016, section 3): a price from the first step on kills a Gaussian latent before it has learned to speak. A categorical
+one needs it from the first step on (`vidssl/latents/categorical.py` says why): set `warmup` to 0.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ class LimitedLatent(Objective):
     Args:
         scale: a constant in squared error per clip, e.g. the energy of the moving foreground. It sets where
             gradient clipping bites and nothing else that Adam would notice.
-        warmup: share of the run over which the price rises from 0.
+        warmup: share of the run over which the price rises from 0; 0 for all of it from the first step.
 
     Raises:
         UserError: at the first step, for an energy without a latent slot.
