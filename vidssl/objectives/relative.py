@@ -20,11 +20,11 @@ class RelativeLimitedLatent(LimitedLatent):
     Args:
         scale: a constant in squared error per clip, as in :class:`LimitedLatent`: a clip with this floor counts as much as there.
         offset: squared error per clip that is added to the floor, so that a still clip does not count without bound.
-        warmup: share of the run over which the price rises from 0.
+        warmup, start: as in :class:`LimitedLatent`.
     """
 
-    def __init__(self, scale: float, offset: float, warmup: float = 0.2) -> None:
-        super().__init__(scale, warmup)
+    def __init__(self, scale: float, offset: float, warmup: float = 0.2, start: float = 0.0) -> None:
+        super().__init__(scale, warmup, start)
         self.offset = offset
 
     def importance(self, batch: Batch) -> Tensor:
