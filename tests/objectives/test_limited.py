@@ -11,7 +11,8 @@ from vidssl.types import Batch, Moment
 
 
 @pytest.mark.parametrize(
-    ("start", "step", "weight"), [(0.0, 0, 0.0), (0.0, 10, 0.5), (0.0, 20, 1.0), (0.0, 90, 1.0), (5.0, 0, 5.0), (5.0, 10, 3.0), (5.0, 20, 1.0), (5.0, 90, 1.0)]
+    ("start", "step", "weight"),
+    [(0.0, 0, 0.0), (0.0, 10, 0.5), (0.0, 20, 1.0), (0.0, 90, 1.0), (5.0, 0, 5.0), (5.0, 10, 3.0), (5.0, 20, 1.0), (5.0, 90, 1.0)],
 )
 def test_loss_is_distortion_plus_priced_penalty(start: float, step: int, weight: float) -> None:
     energy = model("gaussian_learned")

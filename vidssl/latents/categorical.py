@@ -7,10 +7,10 @@ distribution and p learns to follow q: KL(q || uniform) + KL(sg q || p), as in V
 free energy of deterministic annealing (Rose 1998), whose temperature T is the price: let it fall (`LimitedLatent(start=...)`), from where
 futures still share many classes to where nearly all of q is on the right ones.
 
-Failure modes, on fork: q on one class for all pasts and futures within 100 steps and for good (DreamerV2's balanced KL with a price that rises from 0:
-the gradient of a class is proportional to q, so a class that q has left gets none, and nothing held q back); two futures on one class (KL(q || p)
-in full from the first step: a learned p makes used classes cheap; or a T of 1 throughout, one seed of three, with a wrong direction
-costing about 150); several per cent of q on wrong classes (a T of 4 throughout). Take four times as many classes as there are modes.
+Failure modes, on fork, where a wrong direction costs about 150. All of q on one class for every past and future within 100 steps and for good
+(DreamerV2's balanced KL with a price that rises from 0): the gradient of a class is proportional to q, so a class that q has left gets none,
+and nothing had held q back. Two futures on one class: KL(q || p) in full from the first step, as a learned p makes used classes cheap; or T = 1 throughout (one
+seed of three). Several per cent of q on wrong classes: T = 4 throughout. Take four times as many classes as there are modes.
 """
 
 from __future__ import annotations
