@@ -1,16 +1,16 @@
 """Categorical z: each slot is one of K classes, so it can say log2 K bits and no more.
 
-q(c | x, y) and p(c | x) are softmaxes with 1 % of uniform mixed in; the drawn class goes on as a one-hot
-with the straight-through gradient (Bengio et al. 2013; Hafner et al. 2021, DreamerV2, Algorithm 1). In training, q pays against the
-uniform distribution and p learns to follow it: KL(q || uniform) + KL(sg q || p), as in VQ-VAE, whose prior is uniform while
-codes are learned (van den Oord et al. 2017, sections 3.1 and 3.3); the bits paid are those under p. With E that is
-E + T (log K - H(q)), the free energy of Rose 1998 at a temperature T = beta that stays put: entropy keeps classes in play until the
-decoder tells them apart.
+q(c | x, y) and p(c | x) are softmaxes with a little of the uniform distribution mixed in; the drawn class goes on as a one-hot with
+the straight-through gradient (Bengio et al. 2013; Hafner et al. 2021, DreamerV2, Algorithm 1). In training q pays against the uniform
+distribution and p learns to follow q: KL(q || uniform) + KL(sg q || p), as in VQ-VAE, whose prior is uniform while codes are learned
+(van den Oord et al. 2017, section 3.3); the bits paid are those under p. With E that is E + T (log K - H(q)), the
+free energy of deterministic annealing (Rose 1998), whose temperature T is the price: let it fall (`LimitedLatent(start=...)`), from where
+futures still share many classes to where nearly all of q is on the right ones.
 
-Failure modes: q on one class, or two futures on one. The straight-through gradient of a class is q times a linear guess, so a class that q has left
-gets none. On fork, with DreamerV2's balanced KL and a price that rises from 0, q sat on one class for all pasts and futures within 50 steps and
-stayed; with KL(q || p) in full from the first step it left two futures on one class, since a learned p makes used classes cheap.
-So let the price act from the first step (``warmup: 0``), and take four times as many classes as there are modes.
+Failure modes, on fork, where a wrong direction costs about 150. All of q on one class for every past and future within 100 steps and for good
+(DreamerV2's balanced KL with a price that rises from 0): the gradient of a class is proportional to q, so a class that q has left gets none,
+and nothing had held q back. Two futures on one class: KL(q || p) in full from the first step, as a learned p makes used classes cheap; or T = 1 throughout (one
+seed of three). Several per cent of q on wrong classes: T = 4 throughout. Take four times as many classes as there are modes.
 """
 
 from __future__ import annotations
@@ -64,7 +64,7 @@ class Categorical(Latent):
         uniform: share of the uniform distribution mixed into q and p.
     """
 
-    def __init__(self, width: int, classes: int, slots: int = 1, uniform: float = 0.01) -> None:
+    def __init__(self, width: int, classes: int, slots: int = 1, uniform: float = 0.001) -> None:
         super().__init__()
         self.slots, self.dim, self.capacity_bits = slots, classes, slots * math.log2(classes)
         self.uniform = uniform

@@ -1,8 +1,8 @@
 """Keep the energy high by limiting what z may say: distortion plus the price of the code.
 
-loss = (E(x, y, z) + w(t) * beta * penalty(z)) / scale, with w rising linearly from 0 to 1 over the warm-up
-(Bowman et al. 2016, section 3): a price from the first step on kills a Gaussian latent before it has learned to speak. A categorical
-one needs it from the first step on (`vidssl/latents/categorical.py` says why): set `warmup` to 0.
+loss = (E(x, y, z) + w(t) * beta * penalty(z)) / scale, with w going linearly from `start` to 1 over the warm-up. From 0 it rises
+(Bowman et al. 2016, section 3): a price from the first step on kills a Gaussian latent before it has learned to speak. From
+above 1 it falls (Rose 1998, deterministic annealing), which a categorical latent needs: `vidssl/latents/categorical.py` says why.
 """
 
 from __future__ import annotations
@@ -18,15 +18,16 @@ class LimitedLatent(Objective):
     Args:
         scale: a constant in squared error per clip, e.g. the energy of the moving foreground. It sets where
             gradient clipping bites and nothing else that Adam would notice.
-        warmup: share of the run over which the price rises from 0; 0 for all of it from the first step.
+        warmup: share of the run over which the price goes from `start` times beta to beta.
+        start: w at the first step.
 
     Raises:
         UserError: at the first step, for an energy without a latent slot.
     """
 
-    def __init__(self, scale: float, warmup: float = 0.2) -> None:
+    def __init__(self, scale: float, warmup: float = 0.2, start: float = 0.0) -> None:
         super().__init__()
-        self.scale, self.warmup = scale, warmup
+        self.scale, self.warmup, self.start = scale, warmup, start
 
     def loss(self, energy: Energy, batch: Batch, moment: Moment) -> StepOutput:
         """One step's loss; logs distortion and bits per clip, and the energy of an all-black prediction.
@@ -35,7 +36,8 @@ class LimitedLatent(Objective):
         """
         if not isinstance(energy, LatentEnergy):
             raise UserError(f"LimitedLatent trains energies with a latent; got {type(energy).__name__}")
-        weight = min(1.0, moment.progress / self.warmup) if self.warmup > 0 else 1.0
+        warm = min(1.0, moment.progress / self.warmup) if self.warmup > 0 else 1.0
+        weight = self.start + (1 - self.start) * warm
         found = energy.explain(batch.x, batch.y, moment.generator)
         distortion = found.energy.mean()
         loss = (distortion + weight * energy.price * found.code.penalty.mean()) / self.scale
