@@ -31,9 +31,9 @@ def fit(*arguments: str, recipe: list[str] = RECIPE) -> int:
     return cli.main(["fit", *recipe, *arguments])
 
 
-def refused(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
+def refused(capsys: pytest.CaptureFixture[str], *arguments: str, recipe: list[str] = RECIPE) -> str:
     """The one line with which the command refuses; nothing else goes to the error stream."""
-    assert fit(*arguments) == 2
+    assert fit(*arguments, recipe=recipe) == 2
     error = capsys.readouterr().err
     assert error.startswith("vidssl: ") and error.count("\n") == 1, error
     return error
@@ -148,6 +148,12 @@ def test_a_mistake_in_a_configuration_is_one_line(capsys: pytest.CaptureFixture[
 )
 def test_a_mistake_on_the_line_is_one_line(capsys: pytest.CaptureFixture[str], arguments: list[str], word: str) -> None:
     assert word in refused(capsys, *arguments)
+
+
+def test_what_data_refuse_when_they_are_made_is_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "data.yaml").write_text("data:\n  class_path: vidssl.data.module.VideoData\n  init_args: {size: 4}\n")
+    error = refused(capsys, *["--config", "data.yaml"], recipe=["--config", "video-gaussian"])
+    assert "at least 8 pixels" in error and "got size 4" in error
 
 
 def test_without_a_recipe(capsys: pytest.CaptureFixture[str]) -> None:

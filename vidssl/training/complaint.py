@@ -9,6 +9,8 @@ import re
 
 from lightning.pytorch import Trainer
 
+from vidssl.types import UserError
+
 LONGEST = 300
 CAUSES = (  # what jsonargparse says, the likeliest cause first, and what we say
     (r"Key \"?'?([\w.]+)'?\"? is required", "{0!r} is missing"),
@@ -20,6 +22,13 @@ CAUSES = (  # what jsonargparse says, the likeliest cause first, and what we say
     (r"Errors: - Expected an? <class '([^']+)'>.*Given value: (\S{1,80}?)\.? ", "a value of type {0} is needed; got {1!r}"),
     (r"Expected a dot import path string: (\S{1,80})", "{0!r} is not the full path of a class"),
 )
+
+
+def refusal(error: BaseException | None) -> UserError | None:
+    """What one of our constructors refused, which jsonargparse wraps in errors of its own; None where it was nothing of the kind."""
+    while error is not None and not isinstance(error, UserError):
+        error = error.__cause__ or error.__context__
+    return error
 
 
 def complaint(message: str) -> str:

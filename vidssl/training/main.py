@@ -22,7 +22,7 @@ from vidssl.house import find_config, room
 from vidssl.training.allow import ALLOWED, check_file, check_tree
 from vidssl.training.bar import Bar
 from vidssl.training.checkpoints import AtomicCheckpointIO, newest, verify
-from vidssl.training.complaint import complaint
+from vidssl.training.complaint import complaint, refusal
 from vidssl.training.curves import Curves
 from vidssl.training.ema import EMA
 from vidssl.training.guard import NonFiniteGuard
@@ -179,6 +179,10 @@ def fit(argv: list[str]) -> Path | None:
             cli.trainer.fit(cli.model, cli.datamodule, ckpt_path=checkpoint and str(checkpoint))
         except MisconfigurationException as error:
             raise UserError(f"the trainer cannot run so: {error}") from error
+        except ValueError as error:
+            if said := refusal(error):
+                raise said from None
+            raise
     _tell(cli.trainer, Path(logger.log_dir))
     return Path(logger.log_dir)
 
