@@ -13,6 +13,7 @@ from vidssl.latents.none import NoLatent
 from vidssl.latents.vq import VQ
 from vidssl.nets.decoders import CopyDecoder, FetchDecoder
 from vidssl.nets.encoders import ClipEncoder
+from vidssl.nets.layout import Frames
 from vidssl.nets.predictors import MixPredictor
 
 WIDTH = 16
@@ -25,12 +26,12 @@ def latent(name: str) -> Latent:
         "none": NoLatent,
         "gaussian_fixed": lambda: GaussianFixed(WIDTH, 3),
         "gaussian_learned": lambda: GaussianLearned(WIDTH, 3),
-        "gaussian_per_frame": lambda: GaussianLearned(WIDTH, 2, slots=6),
+        "gaussian_per_frame": lambda: GaussianLearned(WIDTH, 2, layout=Frames(6)),
         "gaussian_fetched": lambda: GaussianLearned(WIDTH, 3),
         "categorical": lambda: Categorical(WIDTH, 8),
-        "categorical_slots": lambda: Categorical(WIDTH, 8, slots=6),
+        "categorical_slots": lambda: Categorical(WIDTH, 8, layout=Frames(6)),
         "vq": lambda: VQ(WIDTH, 8, dim=4),
-        "vq_slots": lambda: VQ(WIDTH, 8, dim=4, slots=6),
+        "vq_slots": lambda: VQ(WIDTH, 8, dim=4, layout=Frames(6)),
     }[name]()
 
 

@@ -10,7 +10,7 @@ from torch.distributions import Distribution, Independent, OneHotCategorical
 
 from vidssl.data.worlds.fork import Fork
 from vidssl.energy.base import Explanation, LatentEnergy
-from vidssl.energy.predictive import distortion
+from vidssl.energy.predictive import distortion, soft_minimum
 from vidssl.latents.base import NATS_PER_BIT, Candidates, Code, Latent
 from vidssl.types import to_unit
 
@@ -59,7 +59,7 @@ class ForkOracle(LatentEnergy):
 
     def __init__(self, world: Fork, groups: int | None = None) -> None:
         super().__init__()
-        self.world, self.price = world, 1e-3
+        self.world, self.price = world, torch.tensor(1e-3)
         self.past, self.future, self.size, self.channels = world.past, world.future, world.size, world.channels
         self.latent = FateLatent(world, groups or len(world.p))
 
@@ -102,6 +102,12 @@ class ForkOracle(LatentEnergy):
         h = self.encode(x)
         tried = self.latent.candidates(h, None)
         return torch.stack([distortion(y, self.decode(h, z)) for z in tried.z]).add(self.price * tried.nats).amin(0)
+
+    def soft_free_energy(self, x: Tensor, y: Tensor, n: int = 64, generator: torch.Generator | None = None) -> Tensor:
+        """Over all z."""
+        h = self.encode(x)
+        tried = self.latent.candidates(h, None)
+        return soft_minimum(torch.stack([distortion(y, self.decode(h, z)) for z in tried.z]), tried, self.price)
 
     def sample(self, x: Tensor, n: int, generator: torch.Generator | None = None, horizon: int | None = None) -> Tensor:
         """Draws of the truth, or of what this model knows of it."""

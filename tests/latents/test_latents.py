@@ -13,6 +13,7 @@ from vidssl.latents.base import NATS_PER_BIT
 from vidssl.latents.categorical import Categorical, all_codes, one_hot_draw
 from vidssl.latents.gaussian import GaussianFixed, GaussianLearned
 from vidssl.latents.vq import VQ
+from vidssl.nets.layout import Frames
 
 CODED = [name for name in LATENTS if name != "none"]
 
@@ -44,7 +45,7 @@ def test_noise_is_the_generators_alone(name: str) -> None:
 
 
 def test_gaussian_price_is_the_closed_form() -> None:
-    z, (context, target) = GaussianFixed(WIDTH, 3, slots=2), maps()
+    z, (context, target) = GaussianFixed(WIDTH, 3, layout=Frames(2)), maps()
     q = z.posterior(context, target)
     m, s = q.mean.double(), q.stddev.double()
     closed = 0.5 * (m**2 + s**2 - 1 - 2 * s.log()).sum((1, 2))
@@ -56,7 +57,7 @@ def test_gaussian_price_is_the_closed_form() -> None:
 def test_gaussian_price_against_monte_carlo() -> None:
     z, (context, target) = GaussianLearned(WIDTH, 2), maps(b=2)
     with torch.no_grad():
-        z.to_prior.mlp[-1].bias.add_(0.5)
+        z.to_prior.raise_(slice(None), 0.5)
     q, p = z.posterior(context, target), z.conditional_prior(context)
     draws = q.sample((200_000,))
     estimate = (q.log_prob(draws) - p.log_prob(draws)).mean(0)
@@ -72,7 +73,7 @@ def test_gaussian_draws_follow_the_learned_prior() -> None:
 
 
 def test_categorical_price_against_enumeration() -> None:
-    z, (context, target) = Categorical(WIDTH, 4, slots=3), maps()
+    z, (context, target) = Categorical(WIDTH, 4, layout=Frames(3)), maps()
     codes = all_codes(3, 4, context)
     assert codes.shape == (64, 3, 4)
     log_q = torch.einsum("msk,bsk->bm", codes, z.log_posterior(context, target))
@@ -87,16 +88,16 @@ def test_categorical_price_against_enumeration() -> None:
 
 
 def test_posterior_pays_against_uniform_and_the_prior_follows() -> None:
-    z, (context, target) = Categorical(WIDTH, 4, slots=2), maps()
+    z, (context, target) = Categorical(WIDTH, 4, layout=Frames(2)), maps()
     log_p, log_q = z.log_prior(context).detach(), z.log_posterior(context, target).detach()
     z.infer(context, target, torch.Generator().manual_seed(0)).penalty.sum().backward()
-    posterior, prior = z.to_posterior.mlp[-1].bias.grad.clone(), z.to_prior.mlp[-1].bias.grad.clone()
+    posterior, prior = z.to_posterior.map.mlp[-1].bias.grad.clone(), z.to_prior.map.mlp[-1].bias.grad.clone()
     z.zero_grad()
     to_uniform = kl_divergence(OneHotCategorical(logits=z.log_posterior(context, target)), OneHotCategorical(logits=torch.zeros_like(log_p)))
     to_prior = kl_divergence(OneHotCategorical(logits=log_q), OneHotCategorical(logits=z.log_prior(context)))
     (to_uniform.sum() + to_prior.sum()).backward()
-    torch.testing.assert_close(posterior, z.to_posterior.mlp[-1].bias.grad, rtol=1e-4, atol=1e-6)
-    torch.testing.assert_close(prior, z.to_prior.mlp[-1].bias.grad, rtol=1e-4, atol=1e-6)
+    torch.testing.assert_close(posterior, z.to_posterior.map.mlp[-1].bias.grad, rtol=1e-4, atol=1e-6)
+    torch.testing.assert_close(prior, z.to_prior.map.mlp[-1].bias.grad, rtol=1e-4, atol=1e-6)
 
 
 def test_posterior_at_rest_is_the_gibbs_distribution() -> None:
@@ -104,23 +105,23 @@ def test_posterior_at_rest_is_the_gibbs_distribution() -> None:
     z, (context, target) = Categorical(WIDTH, 4, uniform=0.0), maps(b=1)
     energies = torch.tensor([0.3, 2.0, -1.0, 0.9])
     with torch.no_grad():
-        z.to_posterior.mlp[-1].weight.zero_()
+        z.to_posterior.map.mlp[-1].weight.zero_()
     for bias, at_rest in ((-energies, True), (torch.zeros(4), False)):
-        z.to_posterior.mlp[-1].bias.data.copy_(bias)
+        z.to_posterior.map.mlp[-1].bias.data.copy_(bias)
         z.zero_grad()
         code = z.infer(context, target, torch.Generator().manual_seed(0))
         ((code.z * energies).sum() + code.penalty.sum()).backward()
-        assert (z.to_posterior.mlp[-1].bias.grad.abs().max() < 1e-6) == at_rest
+        assert (z.to_posterior.map.mlp[-1].bias.grad.abs().max() < 1e-6) == at_rest
 
 
 def test_straight_through_gradient_is_the_softmaxs() -> None:
     z, (context, target) = Categorical(WIDTH, 4), maps(b=1)
     weight = torch.tensor([1.0, -2.0, 0.5, 3.0])
     (z.infer(context, target, torch.Generator().manual_seed(0)).z * weight).sum().backward()
-    got = z.to_posterior.mlp[-1].bias.grad.clone()
+    got = z.to_posterior.map.mlp[-1].bias.grad.clone()
     z.zero_grad()
     (z.log_posterior(context, target).exp() * weight).sum().backward()
-    torch.testing.assert_close(got, z.to_posterior.mlp[-1].bias.grad)
+    torch.testing.assert_close(got, z.to_posterior.map.mlp[-1].bias.grad)
 
 
 def test_one_hot_draws_follow_their_law() -> None:
@@ -131,7 +132,7 @@ def test_one_hot_draws_follow_their_law() -> None:
 
 @pytest.mark.parametrize("thrift", [0.0, 0.1, 3.0])
 def test_vq_takes_the_near_and_cheap_code_and_pays_the_prior(thrift: float) -> None:
-    z, (context, target) = VQ(WIDTH, 8, dim=4, slots=2, thrift=thrift).eval(), maps()
+    z, (context, target) = VQ(WIDTH, 8, dim=4, layout=Frames(2), thrift=thrift).eval(), maps()
     vectors = z.vectors(context, target)
     distance = (vectors[:, :, None] - z.codes).square().sum(-1)
     brute = (distance - thrift * z.log_prior(context)).argmin(-1)

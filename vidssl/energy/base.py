@@ -59,15 +59,19 @@ class LatentEnergy(Energy, ABC):
 
     Attributes:
         latent: how z is limited.
-        price: beta, in units of energy per nat.
+        price: beta, in units of energy per nat, a buffer.
     """
 
     latent: Latent
-    price: float
+    price: Tensor
 
     @abstractmethod
     def target(self, x: Tensor, y: Tensor) -> Tensor | None:
         """What the latent may see of the future, ``[B, D, h, w]``; None for no latent."""
+
+    @abstractmethod
+    def soft_free_energy(self, x: Tensor, y: Tensor, n: int = 64, generator: torch.Generator | None = None) -> Tensor:
+        """F(x, y) = -price * log of the integral of p(z | x) exp(-E / price), ``[B]``; `n` draws where it is an estimate."""
 
     @abstractmethod
     def explain(self, x: Tensor, y: Tensor, generator: torch.Generator | None = None) -> Explanation:

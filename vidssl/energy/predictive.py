@@ -2,16 +2,22 @@
 
 E(x, y, z) = || y - g(f(x), z) ||^2, summed over the predicted clip in [0, 1] pixels, and
 F(x, y) = min over z of E(x, y, z) + beta * price(z) with the price in nats
-(LeCun 2022, "A Path Towards Autonomous Machine Intelligence", section 4; Dawid & LeCun 2023, section 4).
+(LeCun 2022, "A Path Towards Autonomous Machine Intelligence", section 4; Dawid & LeCun 2023, section 4). Its soft minimum at the
+temperature beta is -beta log of the integral of p(z | x) exp(-E / beta): beta times the surprise -log p(y | x), up to a
+constant, of the model whose pixels have the variance beta / 2.
 """
 
 from __future__ import annotations
+
+import math
 
 import torch
 from torch import Tensor
 
 from vidssl.energy.base import Explanation, LatentEnergy
-from vidssl.latents.base import Latent
+from vidssl.latents.base import Candidates, Latent
+from vidssl.latents.inference import Amortised, Inference, Score
+from vidssl.latents.probed import Through
 from vidssl.nets.decoders import Decoder
 from vidssl.nets.encoders import Encoder
 from vidssl.nets.predictors import Predictor
@@ -30,7 +36,8 @@ class PixelEnergy(LatentEnergy):
         latent: how z is limited.
         predictor: features and z to features of the future.
         decoder: features to frames.
-        price: beta, in squared error per nat.
+        price: beta, in squared error per nat; a controller of the rate may change it while training.
+        inference: how z is found; None for the latent's own encoder, in one pass.
 
     Raises:
         UserError: parts that do not fit together, naming both numbers.
@@ -45,9 +52,12 @@ class PixelEnergy(LatentEnergy):
         predictor: Predictor,
         decoder: Decoder,
         price: float,
+        inference: Inference | None = None,
     ) -> None:
         super().__init__()
-        self.size, self.price = size, price
+        self.size = size
+        self.register_buffer("price", torch.tensor(float(price)))
+        self.inference = inference or Amortised()
         self.past, self.future, self.channels = encoder.frames, decoder.frames, encoder.channels
         self.encoder, self.target_encoder, self.latent = encoder, target_encoder, latent
         self.predictor, self.decoder = predictor, decoder
@@ -57,13 +67,19 @@ class PixelEnergy(LatentEnergy):
         _same("channels of the encoder and of the decoder", encoder.channels, decoder.channels)
         _same("slots * dim of the latent and latent of the predictor", latent.slots * latent.dim, predictor.latent)
         _same("remainder of size by patch and zero", size % encoder.patch, 0)
-        if latent.dim and target_encoder is None:
+        if latent.dim and target_encoder is None and self.inference.encodes:
             raise UserError(f"{type(latent).__name__} is inferred from the future: give a target_encoder")
         if target_encoder is not None:
             _same("frames of the target encoder and of past + future", target_encoder.frames, self.past + self.future)
             _same("width of the encoder and of the target encoder", encoder.width, target_encoder.width)
             _same("patch of the encoder and of the target encoder", encoder.patch, target_encoder.patch)
         self.to(memory_format=torch.channels_last)  # depthwise convolutions on a CPU run 1.5 times faster
+
+    def with_latent(self, latent: Latent) -> PixelEnergy:
+        """The same networks around another limiter of z, e.g. this one under a fitted prior; weights are shared."""
+        inference = self.inference if isinstance(self.inference, (Amortised, Through)) else Through(self.inference)
+        arguments = {**self.__dict__["_arguments"], "price": float(self.price), "latent": latent, "inference": inference}
+        return PixelEnergy(**arguments).train(self.training)
 
     def encode(self, x: Tensor) -> Tensor:
         """Features of the past, ``[B, Tx, C, H, W] -> [B, D, h, w]``."""
@@ -77,6 +93,10 @@ class PixelEnergy(LatentEnergy):
         """One future per row: ``h [B, D, h, w]``, ``z [B, S, dim]`` -> ``[B, Ty, C, H, W]``, not clamped."""
         return self.decoder(self.predictor(h, z), x[:, -1])
 
+    def score(self, h: Tensor, x: Tensor, y: Tensor) -> Score:
+        """E(x, y, .) of many z at once, ``[M, B, S, dim] -> [M, B]``."""
+        return lambda z: distortion(y, self.decode_many(h, z, x))
+
     def decode_many(self, h: Tensor, z: Tensor, x: Tensor) -> Tensor:
         """Many futures of each past: ``z [N, B, S, dim] -> [N, B, Ty, C, H, W]``; h and x are not copied whole."""
         n, b = z.shape[:2]
@@ -89,7 +109,7 @@ class PixelEnergy(LatentEnergy):
     def explain(self, x: Tensor, y: Tensor, generator: torch.Generator | None = None) -> Explanation:
         """E(x, y, z) at one inferred z, ``[B]``, and the z."""
         h = self.encode(x)
-        code = self.latent.infer(h, self.target(x, y), generator)
+        code = self.inference.find(self.latent, h, self.target(x, y), self.score(h, x, y), self.price, generator)
         return Explanation(distortion(y, self.decode(h, code.z, x)), code)
 
     def energy(self, x: Tensor, y: Tensor, z: Tensor | None = None) -> Tensor:
@@ -102,10 +122,22 @@ class PixelEnergy(LatentEnergy):
         """F(x, y) = min over the latent's candidates of E + price * nats, ``[B]``."""
         return self._search(x, y)[1]
 
+    def soft_free_energy(self, x: Tensor, y: Tensor, n: int = 64, generator: torch.Generator | None = None) -> Tensor:
+        """F(x, y) = -price * log of the integral of p(z | x) exp(-E / price), ``[B]``.
+
+        Over codes that can be listed it is exact; over noisy codes the importance-weighted estimate from `n` draws of q (Burda et al.
+        2016, eq. 8), which is too high on average; over the one code of a certain encoder it is the minimum.
+        """
+        h = self.encode(x)
+        score = self.score(h, x, y)
+        tried = self.inference.proposals(self.latent, h, self.target(x, y), score, self.price, n, generator)
+        return soft_minimum(score(tried.z), tried, self.price)
+
     def _search(self, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
         h = self.encode(x)
-        tried = self.latent.candidates(h, self.target(x, y))
-        energies = distortion(y, self.decode_many(h, tried.z, x))
+        score = self.score(h, x, y)
+        tried = self.inference.candidates(self.latent, h, self.target(x, y), score, self.price)
+        energies = score(tried.z)
         free, best = (energies + self.price * tried.nats).min(0)
         return energies.gather(0, best[None])[0], free
 
@@ -125,6 +157,12 @@ class PixelEnergy(LatentEnergy):
             more = self.decode_many(h, self.latent.prior(h, 1, generator), clip)[0].clamp(0, 1)
             made = torch.cat((made, more.unflatten(0, (n, -1))), 2)
         return made[:, :, :horizon]
+
+
+def soft_minimum(energies: Tensor, tried: Candidates, price: Tensor) -> Tensor:
+    """-price * log sum_m exp(-E_m / price - nats_m), a mean in place of the sum for draws: ``[M, B] -> [B]``."""
+    total = (-energies / price - tried.nats).logsumexp(0)
+    return -price * (total - (math.log(len(energies)) if tried.drawn else 0.0))
 
 
 def distortion(y: Tensor, prediction: Tensor) -> Tensor:

@@ -23,7 +23,7 @@ from torch.distributions import Distribution, Independent, OneHotCategorical
 from torch.nn import functional as F
 
 from vidssl.latents.base import NATS_PER_BIT, Candidates, Code, Latent
-from vidssl.nets.blocks import MapHead
+from vidssl.nets.layout import Clip, Layout
 from vidssl.nets.noise import gumbel
 
 ENUMERABLE = 256  # joint codes up to here are tried one by one for the free energy: exact
@@ -60,19 +60,23 @@ class Categorical(Latent):
 
     Args:
         width: channels of the feature maps.
-        classes: K. slots: S, one per clip or one per future frame.
+        classes: K. layout: where z sits; None for one z a clip.
         uniform: share of the uniform distribution mixed into q and p.
     """
 
-    def __init__(self, width: int, classes: int, slots: int = 1, uniform: float = 0.001) -> None:
+    priced = True
+
+    def __init__(self, width: int, classes: int, layout: Layout | None = None, uniform: float = 0.001) -> None:
         super().__init__()
-        self.slots, self.dim, self.capacity_bits = slots, classes, slots * math.log2(classes)
+        self.layout = layout or Clip()
+        self.slots, self.dim, self.capacity_bits = self.layout.slots, classes, self.layout.slots * math.log2(classes)
+        self.units, self.alphabet = self.slots, (classes,) * self.slots
         self.uniform = uniform
-        self.to_posterior = MapHead(2 * width, slots * classes)
-        self.to_prior = MapHead(width, slots * classes)
+        self.to_posterior = self.layout.head(2 * width, classes)
+        self.to_prior = self.layout.head(width, classes)
 
     def _log(self, logits: Tensor) -> Tensor:
-        p = logits.float().view(len(logits), self.slots, self.dim).softmax(-1)
+        p = logits.float().softmax(-1)
         return ((1 - self.uniform) * p + self.uniform / self.dim).log()
 
     def log_prior(self, context: Tensor) -> Tensor:
@@ -94,7 +98,19 @@ class Categorical(Latent):
         z = one_hot_draw(log_q.detach(), generator) + q - q.detach()
         rate = (q.detach() * (log_q.detach() - log_p)).sum((-1, -2))
         spent = (q * (log_q + math.log(self.dim))).sum((-1, -2))
-        return Code(z.to(context.dtype), rate.detach() / NATS_PER_BIT, spent + rate)
+        return Code(z.to(context.dtype), rate.detach() / NATS_PER_BIT, spent + rate, z.detach().argmax(-1))
+
+    def embed(self, symbols: Tensor) -> Tensor:
+        """One-hots, ``[..., S] -> [..., S, K]``."""
+        return F.one_hot(symbols, self.dim).float()
+
+    def price(self, context: Tensor, symbols: Tensor) -> Tensor:
+        """-log p(c | x) of codes ``[..., B, S]``, ``[..., B]`` nats."""
+        return -(self.embed(symbols) * self.log_prior(context)).sum((-1, -2))
+
+    def log_q(self, context: Tensor, target: Tensor | None, symbols: Tensor) -> Tensor:
+        """log q(c | x, y) of codes ``[..., B, S]``, ``[..., B]``."""
+        return (self.embed(symbols) * self.log_posterior(context, target)).sum((-1, -2))
 
     def prior(self, context: Tensor, n: int, generator: torch.Generator | None = None) -> Tensor:
         """`n` one-hot draws of p(c | x), ``[n, B, S, K]``."""
@@ -104,7 +120,7 @@ class Categorical(Latent):
     def candidates(self, context: Tensor, target: Tensor | None) -> Candidates:
         """All codes at the price -log p(c | x), or the likeliest where they are too many."""
         codes, nats = code_candidates(self.log_prior(context), self.log_posterior(context, target))
-        return Candidates(codes.to(context.dtype), nats)
+        return Candidates(codes.to(context.dtype), nats, codes.argmax(-1))
 
     def posterior(self, context: Tensor, target: Tensor | None) -> Distribution | None:
         """q(c | x, y), batch ``[B]``, event ``[S, K]``."""

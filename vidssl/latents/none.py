@@ -19,7 +19,8 @@ class NoLatent(Latent):
     def infer(self, context: Tensor, target: Tensor | None, generator: torch.Generator | None = None) -> Code:
         """The empty z, free of charge."""
         free = context.new_zeros(len(context))
-        return Code(context.new_empty(len(context), 1, 0), free, free)
+        empty = context.new_empty(len(context), 1, 0)
+        return Code(empty, free, free, empty.flatten(1))
 
     def prior(self, context: Tensor, n: int, generator: torch.Generator | None = None) -> Tensor:
         """`n` empty draws, ``[n, B, 1, 0]``: all futures are the same."""
@@ -27,7 +28,7 @@ class NoLatent(Latent):
 
     def candidates(self, context: Tensor, target: Tensor | None) -> Candidates:
         """The one empty z, free of charge."""
-        return Candidates(self.prior(context, 1), context.new_zeros(1, len(context)))
+        return Candidates(self.prior(context, 1), context.new_zeros(1, len(context)), context.new_empty(1, len(context), 0))
 
     def posterior(self, context: Tensor, target: Tensor | None) -> Distribution | None:
         """There is no code."""

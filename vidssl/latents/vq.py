@@ -18,7 +18,7 @@ from torch.nn import functional as F
 
 from vidssl.latents.base import NATS_PER_BIT, Candidates, Code, Latent
 from vidssl.latents.categorical import code_candidates, one_hot_draw
-from vidssl.nets.blocks import MapHead
+from vidssl.nets.layout import Clip, Layout
 from vidssl.nets.noise import normal
 
 
@@ -27,7 +27,7 @@ class VQ(Latent):
 
     Args:
         width: channels of the feature maps.
-        classes: K. dim: size of a code vector. slots: S.
+        classes: K. dim: size of a code vector. layout: where z sits; None for one z a clip.
         commitment: weight of ||e - sg c||^2, in nats per unit of squared distance.
         decay: of the averages that the code vectors follow.
         thrift: weight of a code's price in the choice, squared distance per nat (Chou et al. 1989, entropy-constrained
@@ -44,17 +44,19 @@ class VQ(Latent):
         width: int,
         classes: int,
         dim: int = 16,
-        slots: int = 1,
+        layout: Layout | None = None,
         commitment: float = 0.25,
         decay: float = 0.99,
         restart: float = 0.02,
         thrift: float = 0.1,
     ) -> None:
         super().__init__()
-        self.slots, self.dim, self.classes, self.capacity_bits = slots, dim, classes, slots * math.log2(classes)
+        self.layout = layout or Clip()
+        self.slots, self.dim, self.classes = self.layout.slots, dim, classes
+        self.units, self.alphabet, self.capacity_bits = self.slots, (classes,) * self.slots, self.slots * math.log2(classes)
         self.commitment, self.decay, self.restart, self.thrift = commitment, decay, restart, thrift
-        self.to_vector = MapHead(2 * width, slots * dim)
-        self.to_prior = MapHead(width, slots * classes)
+        self.to_vector = self.layout.head(2 * width, dim)
+        self.to_prior = self.layout.head(width, classes)
         codes = F.normalize(torch.randn(classes, dim), dim=-1)
         self.register_buffer("codes", codes)
         self.register_buffer("sums", codes.clone())
@@ -63,11 +65,11 @@ class VQ(Latent):
     def vectors(self, context: Tensor, target: Tensor | None) -> Tensor:
         """The encoder's vectors before they snap, ``[B, S, dim]``."""
         assert target is not None
-        return self.to_vector(torch.cat((context, target), 1)).float().view(-1, self.slots, self.dim)
+        return self.to_vector(torch.cat((context, target), 1)).float()
 
     def log_prior(self, context: Tensor) -> Tensor:
         """log p(c | x), ``[B, S, K]``."""
-        return self.to_prior(context).float().view(-1, self.slots, self.classes).log_softmax(-1)
+        return self.to_prior(context).float().log_softmax(-1)
 
     def choose(self, vectors: Tensor, log_p: Tensor) -> Tensor:
         """The code of least squared distance plus `thrift` times its price in nats, as a one-hot ``[B, S, K]``."""
@@ -108,7 +110,15 @@ class VQ(Latent):
         nats = -(codes * log_p).sum((-1, -2))
         penalty = nats + self.commitment * (vectors - snapped).square().sum((-1, -2))
         z = vectors + (snapped - vectors).detach()
-        return Code(z.to(context.dtype), nats.detach() / NATS_PER_BIT, penalty)
+        return Code(z.to(context.dtype), nats.detach() / NATS_PER_BIT, penalty, codes.argmax(-1))
+
+    def embed(self, symbols: Tensor) -> Tensor:
+        """Code vectors, ``[..., S] -> [..., S, dim]``."""
+        return self.codes[symbols]
+
+    def price(self, context: Tensor, symbols: Tensor) -> Tensor:
+        """-log p(c | x) of codes ``[..., B, S]``, ``[..., B]`` nats."""
+        return -(F.one_hot(symbols, self.classes) * self.log_prior(context)).sum((-1, -2))
 
     def prior(self, context: Tensor, n: int, generator: torch.Generator | None = None) -> Tensor:
         """The code vectors of `n` draws of p(c | x), ``[n, B, S, dim]``."""
@@ -119,7 +129,7 @@ class VQ(Latent):
         """All codes at the price -log p(c | x), or the likeliest where they are too many."""
         log_p = self.log_prior(context)
         codes, nats = code_candidates(log_p, self.choose(self.vectors(context, target), log_p))
-        return Candidates((codes @ self.codes).to(context.dtype), nats)
+        return Candidates((codes @ self.codes).to(context.dtype), nats, codes.argmax(-1))
 
     def posterior(self, context: Tensor, target: Tensor | None) -> Distribution | None:
         """All mass on the nearest code: batch ``[B]``, event ``[S, K]``."""

@@ -28,10 +28,11 @@ class FiLM(Part):
             nn.init.zeros_(self.to_scale_shift.bias)
 
     def forward(self, h: Tensor, z: Tensor) -> Tensor:
-        """``h [B, D, h, w]``, ``z [B, vector]`` -> ``[B, D, h, w]``."""
+        """``h [B, D, h, w]``, ``z [B, vector]`` or a map of them ``[B, vector, h, w]`` -> ``[B, D, h, w]``."""
         if self.to_scale_shift is None:
             return h
-        scale, shift = self.to_scale_shift(z)[:, :, None, None].chunk(2, 1)
+        z = z[:, :, None, None] if z.ndim == 2 else z
+        scale, shift = self.to_scale_shift(z.movedim(1, -1)).movedim(-1, 1).chunk(2, 1)
         return h * (1 + scale) + shift
 
 

@@ -47,6 +47,27 @@ class MixPredictor(Predictor):
         return h
 
 
+class PlacePredictor(Predictor):
+    """Large-kernel blocks at one resolution, each place steered by a z of its own (a spatial z).
+
+    Args:
+        width: D. dim: size of a place's z. rows, columns: of the map. depth: blocks.
+    """
+
+    def __init__(self, width: int, dim: int, rows: int, columns: int, depth: int) -> None:
+        super().__init__()
+        self.width, self.latent = width, rows * columns * dim
+        self.rows, self.columns = rows, columns
+        self.blocks = nn.ModuleList(MixBlock(width, dim) for _ in range(depth))
+
+    def forward(self, h: Tensor, z: Tensor) -> Tensor:
+        """``h [B, D, rows, columns]``, ``z [B, rows * columns, dim]`` -> ``[B, D, rows, columns]``."""
+        z = z.transpose(1, 2).unflatten(2, (self.rows, self.columns))
+        for block in self.blocks:
+            h = block(h, z)
+        return h
+
+
 class UNetPredictor(Predictor):
     """Two resolutions: most blocks at half size and twice the width, with a skip across.
 

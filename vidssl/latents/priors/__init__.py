@@ -1,0 +1,1 @@
+"""Priors that are fitted to the codes of a frozen model, one a file."""

@@ -1,0 +1,182 @@
+"""A frozen limiter under a prior that was fitted afterwards; and a real-valued code rounded to a grid, so that it has a length.
+
+With these every limiter has a price, draws futures and can be compared: what differs is the latent and not its prior.
+"""
+
+from __future__ import annotations
+
+import math
+from abc import abstractmethod
+
+import torch
+from torch import Tensor
+from torch.distributions import Distribution
+
+from vidssl.latents.base import NATS_PER_BIT, Candidates, Code, Exactly, Latent
+from vidssl.latents.inference import Inference, Score
+from vidssl.latents.prior import Prior
+from vidssl.nets.noise import normal
+from vidssl.types import UserError
+
+PAIRS = 8  # of opposite draws for the price of a noisy code
+
+
+class Wrapped(Latent):
+    """A limiter around another, which changes what the other's codes are or cost.
+
+    Attributes:
+        base: the limiter that was trained.
+    """
+
+    base: Latent
+
+    def __init__(self, base: Latent) -> None:
+        super().__init__()
+        self.base = base
+        self.slots, self.dim, self.capacity_bits = base.slots, base.dim, base.capacity_bits
+        self.units, self.alphabet = base.units, base.alphabet
+
+    @abstractmethod
+    def code(self, context: Tensor, target: Tensor | None, found: Code) -> Code:
+        """What the base found, as this limiter has it."""
+
+    @abstractmethod
+    def tried(self, context: Tensor, target: Tensor | None, found: Candidates) -> Candidates:
+        """The base's candidates or proposals, as this limiter has them."""
+
+    def infer(self, context: Tensor, target: Tensor | None, generator: torch.Generator | None = None) -> Code:
+        """The base's code, changed."""
+        return self.code(context, target, self.base.infer(context, target, generator))
+
+    def candidates(self, context: Tensor, target: Tensor | None) -> Candidates:
+        """The base's candidates, changed."""
+        return self.tried(context, target, self.base.candidates(context, target))
+
+    def proposals(self, context: Tensor, target: Tensor | None, n: int, generator: torch.Generator | None = None) -> Candidates:
+        """The base's proposals, changed."""
+        return self.tried(context, target, self.base.proposals(context, target, n, generator))
+
+    def prior(self, context: Tensor, n: int, generator: torch.Generator | None = None) -> Tensor:
+        """The base's."""
+        return self.base.prior(context, n, generator)
+
+    def posterior(self, context: Tensor, target: Tensor | None) -> Distribution | None:
+        """The base's."""
+        return self.base.posterior(context, target)
+
+    def embed(self, symbols: Tensor) -> Tensor:
+        """The base's."""
+        return self.base.embed(symbols)
+
+    def log_q(self, context: Tensor, target: Tensor | None, symbols: Tensor) -> Tensor:
+        """The base's."""
+        return self.base.log_q(context, target, symbols)
+
+
+class Through(Inference):
+    """An inference that was made for a limiter, used through whatever is wrapped around it now.
+
+    Args:
+        inner: finds z with the innermost limiter, at its own price.
+    """
+
+    def __init__(self, inner: Inference) -> None:
+        super().__init__()
+        self.inner, self.encodes = inner, inner.encodes
+
+    def find(
+        self, latent: Latent, context: Tensor, target: Tensor | None, score: Score, price: Tensor, generator: torch.Generator | None
+    ) -> Code:
+        """From the inside out."""
+        if isinstance(latent, Wrapped):
+            return latent.code(context, target, self.find(latent.base, context, target, score, price, generator))
+        return self.inner.find(latent, context, target, score, price, generator)
+
+    def candidates(self, latent: Latent, context: Tensor, target: Tensor | None, score: Score, price: Tensor) -> Candidates:
+        """From the inside out."""
+        if isinstance(latent, Wrapped):
+            return latent.tried(context, target, self.candidates(latent.base, context, target, score, price))
+        return self.inner.candidates(latent, context, target, score, price)
+
+    def proposals(
+        self, latent: Latent, context: Tensor, target: Tensor | None, score: Score, price: Tensor, n: int, generator: torch.Generator | None
+    ) -> Candidates:
+        """From the inside out."""
+        if isinstance(latent, Wrapped):
+            return latent.tried(context, target, self.proposals(latent.base, context, target, score, price, n, generator))
+        return self.inner.proposals(latent, context, target, score, price, n, generator)
+
+
+class Probed(Wrapped):
+    """`base` with its prior replaced.
+
+    Args:
+        base: any limiter that tells its code. probe: a prior fitted to those codes.
+    """
+
+    def __init__(self, base: Latent, probe: Prior) -> None:
+        super().__init__(base)
+        self.probe = probe
+
+    def code(self, context: Tensor, target: Tensor | None, found: Code) -> Code:
+        """The bits are log q - log p under the fitted prior."""
+        assert found.symbols is not None, f"{type(self.base).__name__} does not tell its code"
+        nats = self.probe.nats(context, found.symbols) + self.base.log_q(context, target, found.symbols)
+        return Code(found.z, nats.detach() / NATS_PER_BIT, nats, found.symbols)
+
+    def tried(self, context: Tensor, target: Tensor | None, found: Candidates) -> Candidates:
+        """-log p for certain codes, log q - log p for draws, and its mean over q where a noisy code is tried at its mean."""
+        assert found.symbols is not None, f"{type(self.base).__name__} does not tell its code"
+        nats, q = self.probe.nats(context, found.symbols), self.base.posterior(context, target)
+        if found.drawn:
+            nats = nats + self.base.log_q(context, target, found.symbols)
+        elif not (self.alphabet or q is None or isinstance(q, Exactly)):
+            fixed = torch.Generator(context.device).manual_seed(0)
+            noise = normal((PAIRS, 1, *q.event_shape), q.mean, fixed)  # the same for every row, whatever stands beside it
+            z = (q.mean + q.stddev * torch.cat((noise, -noise))).flatten(2)
+            nats = (self.probe.nats(context, z) + self.base.log_q(context, target, z)).mean(0, keepdim=True)
+        return Candidates(found.z, nats, found.symbols, found.drawn)
+
+    def prior(self, context: Tensor, n: int, generator: torch.Generator | None = None) -> Tensor:
+        """`n` draws of the fitted prior as z."""
+        return self.base.embed(self.probe.draw(context, n, generator)).to(context.dtype)
+
+    def price(self, context: Tensor, symbols: Tensor) -> Tensor:
+        """-log p under the fitted prior."""
+        return self.probe.nats(context, symbols)
+
+
+class Rounded(Wrapped):
+    """A real-valued, certain code on a grid of one step: what a decoder tolerates is what the code says.
+
+    Args:
+        base: a limiter with real symbols and no noise of its own. step: side of a cell.
+    """
+
+    def __init__(self, base: Latent, step: float) -> None:
+        super().__init__(base)
+        if base.alphabet:
+            raise UserError(f"only real-valued codes are rounded; {type(base).__name__} has {len(base.alphabet)} discrete symbols: leave it as it is")
+        self.step, self.capacity_bits = step, math.inf
+
+    def code(self, context: Tensor, target: Tensor | None, found: Code) -> Code:
+        """The code rounded; no price."""
+        assert found.symbols is not None
+        symbols = self._snap(found.symbols)
+        unpaid = torch.full_like(found.rate_bits, math.nan)
+        return Code(self.base.embed(symbols).to(found.z.dtype), unpaid, torch.zeros_like(found.penalty), symbols)
+
+    def tried(self, context: Tensor, target: Tensor | None, found: Candidates) -> Candidates:
+        """The candidates rounded, free of charge."""
+        assert found.symbols is not None
+        symbols = self._snap(found.symbols)
+        return Candidates(self.base.embed(symbols).to(found.z.dtype), torch.zeros_like(found.nats), symbols)
+
+    def posterior(self, context: Tensor, target: Tensor | None) -> Distribution | None:
+        """All mass on the rounded code."""
+        symbols = self.infer(context, target).symbols
+        assert symbols is not None
+        return Exactly((symbols / self.step).round())
+
+    def _snap(self, symbols: Tensor) -> Tensor:
+        return (symbols.float() / self.step).round() * self.step
