@@ -103,6 +103,10 @@ class ForkOracle(LatentEnergy):
         tried = self.latent.candidates(h, None)
         return torch.stack([distortion(y, self.decode(h, z)) for z in tried.z]).add(self.price * tried.nats).amin(0)
 
+    def posterior(self, x: Tensor, y: Tensor) -> Distribution | None:
+        """The latent's own."""
+        return self.latent.posterior(self.encode(x), self.target(x, y))
+
     def soft_free_energy(self, x: Tensor, y: Tensor, n: int = 64, generator: torch.Generator | None = None) -> Tensor:
         """Over all z."""
         h = self.encode(x)

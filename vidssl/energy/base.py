@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
+from torch.distributions import Distribution
 
 from vidssl.latents.base import Code, Latent
 from vidssl.spec import Part
@@ -72,6 +73,10 @@ class LatentEnergy(Energy, ABC):
     @abstractmethod
     def soft_free_energy(self, x: Tensor, y: Tensor, n: int = 64, generator: torch.Generator | None = None) -> Tensor:
         """F(x, y) = -price * log of the integral of p(z | x) exp(-E / price), ``[B]``; `n` draws where it is an estimate."""
+
+    @abstractmethod
+    def posterior(self, x: Tensor, y: Tensor) -> Distribution | None:
+        """q(code | x, y) as z is found here, batch shape ``[B]``, for measuring information; None when there is no code."""
 
     @abstractmethod
     def explain(self, x: Tensor, y: Tensor, generator: torch.Generator | None = None) -> Explanation:

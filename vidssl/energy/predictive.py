@@ -13,9 +13,10 @@ import math
 
 import torch
 from torch import Tensor
+from torch.distributions import Distribution
 
 from vidssl.energy.base import Explanation, LatentEnergy
-from vidssl.latents.base import Candidates, Latent
+from vidssl.latents.base import Candidates, Exactly, Latent
 from vidssl.latents.inference import Amortised, Inference, Score
 from vidssl.latents.probed import Through
 from vidssl.nets.decoders import Decoder
@@ -133,13 +134,26 @@ class PixelEnergy(LatentEnergy):
         tried = self.inference.proposals(self.latent, h, self.target(x, y), score, self.price, n, generator)
         return soft_minimum(score(tried.z), tried, self.price)
 
+    def posterior(self, x: Tensor, y: Tensor) -> Distribution | None:
+        """The encoder's q; all mass on the code of least free energy where z is found by search."""
+        if isinstance(self.inference, Amortised):
+            return self.latent.posterior(self.encode(x), self.target(x, y))
+        _, _, best, tried = self._tried(x, y)
+        assert tried.symbols is not None
+        return Exactly(tried.symbols[best, torch.arange(len(x), device=x.device)])
+
     def _search(self, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+        energies, free, best, _ = self._tried(x, y)
+        return energies.gather(0, best[None])[0], free
+
+    def _tried(self, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor, Tensor, Candidates]:
+        """E of each candidate ``[M, B]``, F, its candidate ``[B]``, and all candidates."""
         h = self.encode(x)
         score = self.score(h, x, y)
         tried = self.inference.candidates(self.latent, h, self.target(x, y), score, self.price)
         energies = score(tried.z)
         free, best = (energies + self.price * tried.nats).min(0)
-        return energies.gather(0, best[None])[0], free
+        return energies, free, best, tried
 
     def sample(
         self, x: Tensor, n: int, generator: torch.Generator | None = None, horizon: int | None = None

@@ -118,10 +118,9 @@ class _Job:
                 contrast.add(x, y, *wrong_futures(x, y, other, self.known, states, truths, self.fate))
                 ideal.add(self.known, states, truths, x.cpu(), y.cpu(), self.fate)
             if isinstance(self.energy, LatentEnergy):
-                code = self.energy.latent.infer(self.energy.encode(x), self.energy.target(x, y), self.noise)
-                rates.append(code.rate_bits.cpu())
+                rates.append(self.energy.explain(x, y, self.noise).code.rate_bits.cpu())
         metrics = {**summary(sets), "horizon": horizon(sets), **contrast.scores()}
-        if rates:
+        if rates and bool(torch.cat(rates).isfinite().all()):  # NaN: nothing is paid, since no prior is there
             metrics["rate_bits"] = float(torch.cat(rates).mean())
         if self.known is not None:
             metrics |= ideal.scores()
@@ -145,13 +144,15 @@ class _Job:
                 counts += [(mode_counts(hit, modes), p) for hit, (modes, p) in zip(found.unbind(1), odds, strict=True)]
             futures = truth(self.known, state, self.fate, FEW, FEW)
             rows.append({"entropy_bits": self.known.entropy_bits(state), "exact": float(futures.exact)})
-            rows.append(calibration(self.energy, x, futures))
+            surprise = math.log(2) * self.known.surprise_bits(state, futures.modes).sum(1)
+            rows.append(calibration(self.energy, x, futures, surprise, self.noise))
             if isinstance(self.energy, LatentEnergy):
                 rows.append(code_scores(self.energy, x, futures, self.noise))
         scores = _means(rows)
         entropy, exact = scores.pop("entropy_bits"), scores.pop("exact") == 1
         ideal = {"entropy_bits": entropy, "rate_bits": entropy, "mode_precision": 1.0}
-        ideal |= {k: v for k, v in {"mode_recall": 1.0, "total_variation": 0.0, "energy_calibration": 1.0}.items() if k in scores}
+        perfect = {"mode_recall": 1.0, "total_variation": 0.0, "energy_calibration": 1.0, "energy_calibration_soft": 1.0, "energy_slope_soft": 1.0}
+        ideal |= {k: v for k, v in perfect.items() if k in scores}
         if "information_bits" in scores:
             ideal["information_bits"] = scores.pop("ideal_information_bits")
             scores["information_exact"] = exact  # False: some pasts have too many futures, and FEW drawn ones stand for them

@@ -20,6 +20,7 @@ FEW = 64
 COMMON = 0.05
 """Modes rarer than this are not counted in the recall: a few hundred draws say nothing about them."""
 CODE_DRAWS = 64
+SOFT_DRAWS = 32
 REPEATS = 256
 UNLISTED_DRAWS = 128
 """Draws where modes are not countable: enough for whether futures are modes at all, and for the common ones."""
@@ -164,17 +165,32 @@ def one_slot(q: Distribution) -> Tensor | None:
 def code_scores(energy: LatentEnergy, x: Tensor, truth: Truth, generator: torch.Generator) -> dict[str, float]:
     """Information in z about the known futures of one past ``x [Tx, C, H, W]``, and the most there is to tell of them."""
     past = x.expand(len(truth.y), *x.shape)
-    q = energy.latent.posterior(energy.encode(past), energy.target(past, truth.y.to(x)))
+    q = energy.posterior(past, truth.y.to(x))
     return {"information_bits": information_bits(q, truth.p, generator), "ideal_information_bits": entropy_of(truth)}
 
 
 @torch.no_grad()
-def calibration(energy: Energy, x: Tensor, truth: Truth) -> dict[str, float]:
-    """``energy_calibration``: rank correlation of F(x, y_m) with -log p_m over all futures y_m of one past.
+def calibration(energy: Energy, x: Tensor, truth: Truth, surprise: Tensor, generator: torch.Generator) -> dict[str, float]:
+    """Is the energy an energy? F(x, y_m) against -log p(y_m | x) over known futures of one past ``x [Tx, C, H, W]``.
 
-    Nothing where they are not all known or all equally likely.
+    Args:
+        truth: all futures of the past, or draws. surprise: ``[M]``, -log p of each in nats, up to a constant.
+
+    Returns:
+        ``energy_calibration``, rank correlation, and ``energy_slope``, of F / price on -log p by least squares: 1 where energy differences are
+        log odds; with ``_soft`` the same of the soft minimum. Nothing where all are equally likely.
     """
-    if not truth.exact or float(truth.p.max() - truth.p.min()) < 1e-9:
+    surprise = surprise.double().cpu()
+    if len(surprise) < 2 or float(surprise.max() - surprise.min()) < 1e-9:
         return {}
-    free = energy.free_energy(x.expand(len(truth.y), *x.shape), truth.y.to(x))
-    return {"energy_calibration": spearman(free.cpu(), -truth.p.log())}
+    past, y = x.expand(len(truth.y), *x.shape), truth.y.to(x)
+    made = {"": energy.free_energy(past, y)}
+    if isinstance(energy, LatentEnergy):
+        made["_soft"] = energy.soft_free_energy(past, y, SOFT_DRAWS, generator)
+    away, found = surprise - surprise.mean(), {}
+    for name, free in made.items():
+        found[f"energy_calibration{name}"] = spearman(free.cpu(), surprise)
+        if isinstance(energy, LatentEnergy):
+            nats = free.double().cpu() / float(energy.price)
+            found[f"energy_slope{name}"] = float((away * nats).sum() / away.square().sum())
+    return found

@@ -67,6 +67,7 @@ class Latent(Part, ABC):
         dim: size of one slot's z; 0 for no latent at all.
         capacity_bits: the most that z can say about a future, known before training; may be inf.
         priced: whether a higher price makes it say less: what a controller of the rate needs.
+        cell: side of the grid on which real symbols lie when nothing is added to them; 0 for none.
         units: U, symbols of a code. alphabet: how many values each takes, ``U`` numbers; empty for real numbers.
     """
 
@@ -74,6 +75,7 @@ class Latent(Part, ABC):
     dim: int
     capacity_bits: float
     priced: bool = False
+    cell: float = 0.0
     units: int = 0
     alphabet: tuple[int, ...] = ()
 

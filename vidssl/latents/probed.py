@@ -157,7 +157,7 @@ class Rounded(Wrapped):
         super().__init__(base)
         if base.alphabet:
             raise UserError(f"only real-valued codes are rounded; {type(base).__name__} has {len(base.alphabet)} discrete symbols: leave it as it is")
-        self.step, self.capacity_bits = step, math.inf
+        self.step, self.cell, self.capacity_bits = step, step, math.inf
 
     def code(self, context: Tensor, target: Tensor | None, found: Code) -> Code:
         """The code rounded; no price."""

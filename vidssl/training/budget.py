@@ -1,4 +1,4 @@
-"""Train for a given number of CPU minutes, not steps: how networks of different cost are compared.
+"""Train without Lightning: for a given number of CPU minutes, by which networks of different cost are compared, or of steps.
 
 A plain loop on purpose: what it measures must hold no logging, no checkpoints and no validation. CPU seconds
 are those of this process, so other work on the machine does not lengthen or shorten the budget.
@@ -55,24 +55,53 @@ def train_for(
         decay: of the exponential average of weights, which is what is returned.
         report: called with the share of the budget that is spent.
     """
+    return _train(lambda step, spent: spent / cpu_seconds, energy, objective, batches, lr, decay, seed, report, 10_000)
+
+
+def train_steps(
+    steps: int,
+    energy: Energy,
+    objective: Objective,
+    batches: Iterator[Batch],
+    lr: float = 1e-3,
+    decay: float = 0.998,
+    seed: int = 0,
+    report: Callable[[float], None] = lambda share: None,
+) -> Spent:
+    """:func:`train_for` with a budget of steps, which gives the same weights on a busy machine."""
+    return _train(lambda step, spent: step / steps, energy, objective, batches, lr, decay, seed, report, steps)
+
+
+def _train(
+    share_of: Callable[[int, float], float],
+    energy: Energy,
+    objective: Objective,
+    batches: Iterator[Batch],
+    lr: float,
+    decay: float,
+    seed: int,
+    report: Callable[[float], None],
+    total: int,
+) -> Spent:
+    device = next(energy.parameters()).device
+    objective.to(device)
     optimizer = torch.optim.AdamW(energy.parameters(), lr, betas=(0.9, 0.98), weight_decay=0.01)
     averaged = AveragedModel(energy, multi_avg_fn=average(decay), use_buffers=True)
     spent, step, clips, loss = 0.0, 0, 0, math.nan
     energy.train()
-    while spent < cpu_seconds:
-        batch = next(batches).unit()
+    while (share := share_of(step, spent)) < 1:
+        batch = next(batches).to(device).unit()
         begin = time.process_time()
-        share = spent / cpu_seconds
         for group in optimizer.param_groups:
             group["lr"] = lr * min(1.0, share / 0.03 + 0.01) * 0.5 * (1 + math.cos(math.pi * share))
-        noise = torch.Generator().manual_seed(seed * 1_000_003 + step)
-        found = objective.loss(energy, batch, Moment(int(share * 10_000), 10_000, noise))
+        noise = torch.Generator(device).manual_seed(seed * 1_000_003 + step)
+        found = objective.loss(energy, batch, Moment(round(share * total), total, noise))
         optimizer.zero_grad()
         found.loss.backward()
         torch.nn.utils.clip_grad_norm_(energy.parameters(), 1.0)
         optimizer.step()
         averaged.update_parameters(energy)
         spent += time.process_time() - begin
-        step, clips, loss = step + 1, clips + len(batch.x), float(found.loss.detach())
-        report(min(1.0, spent / cpu_seconds))
-    return Spent(deepcopy(averaged.module).eval(), step, clips, spent, loss)
+        step, clips, loss = step + 1, clips + len(batch.x), found.loss.detach()
+        report(min(1.0, share_of(step, spent)))
+    return Spent(deepcopy(averaged.module).eval(), step, clips, spent, float(loss))
