@@ -120,7 +120,7 @@ def make_energy(spec: dict[str, Any], data: ClipData) -> PixelEnergy:
         predictor = build(_whole(_sized(spec["predictor"], width)))
     else:
         predictor = _part("vidssl.nets.predictors.MixPredictor", width=width, latent=latent.slots * latent.dim, depth=net["depth"])
-    decoder = _part("vidssl.nets.decoders.CopyDecoder", frames=data.future, channels=data.channels, width=width, patch=patch, frame_width=net["frame_width"])
+    decoder = _part(f"vidssl.nets.decoders.{net['decoder']}", frames=data.future, channels=data.channels, width=width, patch=patch, frame_width=net["frame_width"])
     return PixelEnergy(data.size, encoder, target, latent, predictor, decoder, float(spec["price"]), inference)
 
 
