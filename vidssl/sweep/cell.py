@@ -8,11 +8,9 @@ from __future__ import annotations
 
 import importlib
 import inspect
-import math
 import time
 from collections.abc import Callable, Iterator
 from functools import lru_cache
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -32,7 +30,7 @@ from vidssl.latents.probed import Probed, Rounded
 from vidssl.objectives.base import Objective
 from vidssl.objectives.limited import LimitedLatent
 from vidssl.spec import build
-from vidssl.training.budget import train_steps
+from vidssl.training.budget import Spent, train_steps
 from vidssl.training.prior import fit_prior, gather, probe_for
 from vidssl.types import Batch, UserError, to_uint8
 
@@ -51,20 +49,12 @@ def run_cell(spec: dict[str, Any], device: str = "cpu", report: Callable[[str, f
     Raises:
         UserError: parts that do not fit, and what the parts themselves refuse.
     """
-    data, train = _data(yaml.safe_dump(spec["data"], sort_keys=True), spec["training"]["clips"])
-    seed, training = int(spec["seed"]), spec["training"]
-    torch.manual_seed(seed)
-    energy = make_energy(spec, data).to(device)
-    objective = _objective(spec["objective"], training)
-    heard = lambda share: report("training", 0.5 * share)  # noqa: E731
-    energy.train()
-    spent = train_steps(
-        training["steps"], energy, objective, _batches(train, training["batch"], seed), training["lr"], training.get("decay", 0.99), seed, heard
-    )
-    trained = spent.energy
+    data, train, spent = train_cell(spec, device, lambda share: report("training", 0.5 * share))
+    trained, seed = spent.energy, int(spec["seed"])
     assert isinstance(trained, PixelEnergy)
     probe, scores = spec["probe"], spec["scores"]
-    test = data.clips("test").batch(0, list(range(min(TRIED, data.clips("test").__len__())))).to(device).unit()
+    clips = data.clips("test")
+    test = clips.batch(0, list(range(min(TRIED, len(clips))))).to(device).unit()
     distortion = mean_distortion(trained, test.x, test.y)
     made: dict[str, Any] = {
         "distortion": distortion,
@@ -103,6 +93,17 @@ def run_cell(spec: dict[str, Any], device: str = "cpu", report: Callable[[str, f
     if "step" in made:
         made["probe"]["operational_bits"] = made["probe"]["rate_bits"]
     return {**made, "futures": _shown(probed, test)}
+
+
+def train_cell(spec: dict[str, Any], device: str = "cpu", report: Callable[[float], None] = lambda share: None) -> tuple[ClipData, Batch, Spent]:
+    """The data, its training clips, and the trained model of a cell."""
+    data, train = _data(yaml.safe_dump(spec["data"], sort_keys=True), spec["training"]["clips"])
+    seed, training = int(spec["seed"]), spec["training"]
+    torch.manual_seed(seed)
+    energy = make_energy(spec, data).to(device)
+    objective = _objective(spec["objective"], training)
+    batches = _batches(train, training["batch"], seed)
+    return data, train, train_steps(training["steps"], energy, objective, batches, training["lr"], training.get("decay", 0.99), seed, report)
 
 
 def make_energy(spec: dict[str, Any], data: ClipData) -> PixelEnergy:
