@@ -180,7 +180,8 @@ def test_the_slack_sees_a_bad_code() -> None:
     rare = listed([[0.0], [1.0]], [0.9, 0.1])
     t = rate_distortion(rare, 0.05)
     t.answers, t.p = rare.p[None], torch.ones(1, dtype=torch.float64)  # the mean alone
-    assert _slack(t, torch.eye(2, dtype=torch.float64), rare.p, rare._distances()) > 0.1
+    apart = 1 - torch.eye(2, dtype=torch.float64)
+    assert _slack(t, torch.eye(2, dtype=torch.float64), rare.p, apart) > 0.1
 
 
 @pytest.mark.parametrize(

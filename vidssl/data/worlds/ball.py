@@ -31,7 +31,9 @@ class Ball:
 
     def __init__(self, size: int, radius: float) -> None:
         if not SHARPEST <= radius <= size / 4:
-            raise UserError(f"the radius of a ball is from {SHARPEST}, so that places between pixels show, to a quarter of the frame; got {radius=} and {size=}")
+            raise UserError(
+                f"the radius of a ball is from {SHARPEST}, so that places between pixels show, to a quarter of the frame; got {radius=} and {size=}"
+            )
         self.size, self.radius = size, radius
         self.energy = float(self.light(torch.full((2,), (size - 1) / 2)).square().sum())
 

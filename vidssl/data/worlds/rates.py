@@ -97,7 +97,8 @@ class Trade:
         price: of a nat, in squared error: minus the slope of the curve there, dD / dR with R in nats.
         rate: bits of the code. distortion: its expected squared error.
         answers: ``[J, M]`` float64, what the J answers are: mixtures of the M futures. p: ``[J]``, how often each is given.
-        slack: bits by which `rate` may exceed the optimum at this price, from the Kuhn-Tucker conditions; 0 means none was found.
+        slack: bits by which rate + distortion / price (in bits, too) may exceed the least at this price, by the Kuhn-Tucker
+            conditions as far as they were checked.
     """
 
     price: float
@@ -114,10 +115,10 @@ def rate_distortion(truth: Truth, price: float) -> Trade:
     Answers are free: any picture. Alternates three steps that each lower the Lagrangian: p(answer | future) in proportion to
     p(answer) exp(-distance / price), p(answer) as its mean (Blahut-Arimoto), and each answer as the mean of the futures that
     call for it (Rose 1994). All answers are mixtures of the futures, so only distances between futures are needed.
-    This is a mixture of spheres fitted to the futures, whose likelihood is convex in the mixing measure but not in the places of M
-    points; so what is found is an upper bound. It is the better of two starts, the futures themselves and points near their
+    This is a mixture of spheres fitted to the futures, whose log-likelihood is concave in the mixing measure but not in the places
+    of M points; so what is found can be done, and is an upper bound of the least. It is the better of two starts, the futures themselves and points near their
     mean, and `slack` tells how far from the optimum it can be: the Lagrangian is at least the found one minus
-    price * ln max over pictures a of sum_m p_m exp(-|y_m - a|^2 / price) / Z_m (Berger 1971, Theorem 2.5.1), the maximum being
+    price * ln max over pictures a of sum_m p_m exp(-|y_m - a|^2 / price) / Z_m (Berger 1971, section 2.5), the maximum being
     sought by ascent from every future, every pair's middle and the mean.
 
     Raises:
@@ -129,7 +130,8 @@ def rate_distortion(truth: Truth, price: float) -> Trade:
             f"a rate-distortion curve by listing needs every future; got {len(truth.p)} draws: list them (truth(few=...)), "
             "or take the Gaussian bound gaussian_rate(spectrum(truth), price)"
         )
-    d, p = truth._distances(), truth.p
+    flat, p = truth.y.flatten(1).double(), truth.p
+    d = torch.cdist(flat, flat, compute_mode="donot_use_mm_for_euclid_dist").square()
     eye, mean = torch.eye(len(p), dtype=torch.float64), p.expand(len(p), -1)
     silent = Trade(price, 0.0, float(_to(p[None], d)[0] @ p), p[None], p.new_ones(1), 0.0)
     found = [silent, *(_settle(start, p, d, price) for start in (eye, 0.9 * mean + 0.1 * eye))]
