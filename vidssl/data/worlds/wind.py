@@ -56,6 +56,7 @@ class Wind(World):
     """
 
     wrong_kinds = ("turbulent", "teleport")
+    differential = True
 
     def __init__(
         self,
