@@ -1,0 +1,190 @@
+"""What a latent of the wrong capacity does, each shown by small trainings in a world where the truth is known.
+
+Every phenomenon is a prediction that is made before training and a measurement after it. They are small and on a CPU: a minute
+or less for each training.
+"""
+
+from __future__ import annotations
+
+import copy
+import math
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import torch
+
+from vidssl.data.worlds.noisy_tv import NoisyTV
+from vidssl.data.worlds.oracle import Truth, truth
+from vidssl.data.worlds.rates import critical_price
+from vidssl.data.worlds.wind import Wind
+from vidssl.energy.predictive import PixelEnergy
+from vidssl.evaluation.evaluate import evaluate
+from vidssl.evaluation.truth import information_bits
+from vidssl.sweep.cell import train_cell
+
+Row = dict[str, Any]
+Report = Callable[[str], None]
+
+FORK = {"class_path": "vidssl.data.worlds.fork.Fork", "init_args": {"size": 16, "past": 3, "future": 4, "side": 3, "speed": 1}}
+SCALE = 40.0
+
+
+def spec_of_run(latent: str, world: dict[str, Any] = FORK, seed: int = 0, steps: int = 500, price: float = 1.0, **more: Any) -> dict[str, Any]:
+    """A cell of a sweep for one training; `more` goes to the latent, except ``objective`` and ``predictor``."""
+    parts = {key: more.pop(key, default) for key, default in (("objective", {}), ("predictor", None))}
+    data = {"world": world, "train_clips": 8192, "val_clips": 8, "test_clips": 128, "batch_size": 64}
+    return {
+        "data": {"class_path": "vidssl.data.module.WorldData", "init_args": data},
+        "network": {"width": 48, "patch": 4, "encoder_depth": 1, "depth": 2, "decoder": "CopyDecoder", "frame_width": 16},
+        "training": {"clips": 8192, "steps": steps, "batch": 64, "lr": 4e-3, "scale": SCALE},
+        "latent": {"class_path": f"vidssl.latents.{latent}", "init_args": more},
+        "inference": None,
+        "price": price,
+        "seed": seed,
+        **parts,
+    }
+
+
+def _scores(spec: dict[str, Any], pasts: int = 8) -> tuple[Row, PixelEnergy]:
+    data, _, spent = train_cell(copy.deepcopy(spec))
+    assert isinstance(spent.energy, PixelEnergy)
+    return evaluate(spent.energy, data, futures=4, draws=256, pasts=pasts, limit=64), spent.energy
+
+
+def _fork_truths(count: int = 16) -> list[Truth]:
+    from vidssl.data.worlds.fork import Fork
+
+    world, noise = Fork(**FORK["init_args"]), torch.Generator().manual_seed(0)
+    return [truth(world, world.episode(0, i).state, noise) for i in range(count)]
+
+
+def blur(seed: int, report: Report) -> Iterator[Row]:
+    """Without z the mean of all futures has less energy than any true one: blur AUROC 0."""
+    report("deterministic")
+    found, _ = _scores(spec_of_run("none.NoLatent", seed=seed))
+    yield {"setting": "no z", "measure": "AUROC against the blurred mean", "predicted": "0", "measured": found["auroc"]["blurred"], "holds": found["auroc"]["blurred"] <= 0.1}
+
+
+def collapse(seed: int, report: Report) -> Iterator[Row]:
+    """A z at each place without a limit explains any future: the energy is low everywhere. A price on it is the cure."""
+    from vidssl.evaluation.auroc import auroc
+
+    places = {"class_path": "vidssl.nets.layout.Places", "init_args": {"rows": 4, "columns": 4}}
+    door = {"class_path": "vidssl.nets.predictors.PlacePredictor", "init_args": {"dim": 64, "rows": 4, "columns": 4, "depth": 2}}
+    for setting, latent, predicted in (
+        ("64 free numbers at each place", "deterministic.Deterministic", "near 0.5"),
+        ("the same with noise and a price", "gaussian.GaussianLearned", "near 1"),
+    ):
+        report(setting)
+        data, _, spent = train_cell(spec_of_run(latent, seed=seed, steps=800, dim=64, layout=places, predictor=door))
+        test = data.clips("test").batch(0, list(range(128))).unit()
+        energy = spent.energy
+        with torch.no_grad():
+            true, wrong = energy.free_energy(test.x, test.y), energy.free_energy(test.x, test.y.roll(64, 0))
+        found = auroc(true, wrong)
+        holds = found <= 0.65 if "free" in setting else found >= 0.9
+        yield {"setting": setting, "measure": "AUROC against shuffled futures", "predicted": predicted, "measured": found, "holds": holds}
+
+
+def silence(seed: int, report: Report) -> Iterator[Row]:
+    """Above the critical price, twice the largest variance of the future, a Gaussian z falls silent; well below it speaks."""
+    critical = sum(critical_price(known) for known in _fork_truths()) / 16
+    for share in (1.5, 1 / 24):
+        report(f"price {share * critical:.3g}")
+        found, _ = _scores(spec_of_run("gaussian.GaussianLearned", seed=seed, price=share * critical, dim=8))
+        silent = share > 1
+        yield {
+            "setting": f"price {share * critical:.3g}, critical {critical:.3g}",
+            "measure": "bits paid",
+            "predicted": "0" if silent else "above 1",
+            "measured": found["rate_bits"],
+            "holds": found["rate_bits"] < 0.05 if silent else found["rate_bits"] > 1,
+        }
+
+
+def holes(seed: int, report: Report) -> Iterator[Row]:
+    """A Gaussian prior over discrete futures draws from between them; a code book does not."""
+    for setting, latent, more, predicted in (
+        ("Gaussian, fixed prior", "gaussian.GaussianFixed", {"dim": 8, "price": 1.0}, "many"),
+        ("VQ, 32 codes", "vq.VQ", {"classes": 32}, "few"),
+    ):
+        report(setting)
+        found, _ = _scores(spec_of_run(latent, seed=seed, **more))
+        off = 1 - found["mode_precision"]
+        yield {"setting": setting, "measure": "share of futures that are none", "predicted": predicted, "measured": off, "holds": off > 0.05 if predicted == "many" else off < 0.02}
+
+
+def memory(seed: int, report: Report) -> Iterator[Row]:
+    """In wind a longer past tells more of the hidden cause, so a learned prior pays fewer bits for the same future."""
+    paid: list[float] = []
+    for past in (3, 5, 8):
+        report(f"{past} past frames")
+        arguments = {"size": 24, "past": past, "future": 4}
+        world = Wind(**arguments)
+        spec = spec_of_run("gaussian.GaussianLearned", {"class_path": "vidssl.data.worlds.wind.Wind", "init_args": arguments}, seed, 800, 0.5, dim=4)
+        spec["training"]["scale"] = 20.0
+        found, energy = _scores(spec)
+        noise = torch.Generator().manual_seed(0)
+        truths = [truth(world, world.episode(0, i).state, noise, 64, 64) for i in range(16)]
+        ideal = sum(_pixel_rate(known, 0.5) for known in truths) / len(truths)
+        paid.append(found["rate_bits"])
+        holds = len(paid) == 1 or paid[-1] < paid[-2]
+        yield {"setting": f"{past} past frames", "measure": "bits paid", "predicted": f"{ideal:.2f} (Gaussian, of 64 draws)", "measured": paid[-1], "holds": holds}
+
+
+def _pixel_rate(known: Truth, price: float) -> float:
+    from vidssl.data.worlds.rates import gaussian_rate, spectrum
+
+    return gaussian_rate(spectrum(known), price)
+
+
+def noise(seed: int, report: Report) -> Iterator[Row]:
+    """In pixels a coin-flip pixel of amplitude a is told when a > sqrt(2 price), however useless."""
+    price = 0.05
+    threshold = math.sqrt(2 * price)
+    for amplitude in (0.6 * threshold, 2.5 * threshold):
+        report(f"amplitude {amplitude:.2f}")
+        arguments = {"size": 20, "past": 3, "future": 4, "side": 3, "speed": 1, "patch": 4, "amplitude": amplitude}
+        spec = spec_of_run("gaussian.GaussianLearned", {"class_path": "vidssl.data.worlds.noisy_tv.NoisyTV", "init_args": arguments}, seed, 1200, price, dim=64)
+        data, _, spent = train_cell(spec)
+        assert isinstance(spent.energy, PixelEnergy) and isinstance(data.world, NoisyTV)
+        told, useful = told_of(spent.energy, data.world)
+        wasted = max(0.0, told - useful)
+        above = amplitude > threshold
+        yield {
+            "setting": f"amplitude {amplitude:.2f}, threshold {threshold:.2f}",
+            "measure": "bits of z about the noise (of 64 futures, 6 at most)",
+            "predicted": "several" if above else "near 0",
+            "measured": wasted,
+            "holds": wasted > 1 if above else wasted < 0.5,
+        }
+
+
+@torch.no_grad()
+def told_of(energy: PixelEnergy, world: NoisyTV, pasts: int = 8, draws: int = 64) -> tuple[float, float]:
+    """I(z; y | x) and I(z; direction | x) in bits, from `draws` futures of each past; the first is at most log2 of their number.
+
+    The second is the information left when the futures of one direction, whatever their noise, count as one.
+    """
+    generator, total, useful = torch.Generator().manual_seed(0), 0.0, 0.0
+    for i in range(pasts):
+        state = world.episode(1, i).state
+        x = (world.episode(1, i).x.float() / 255).expand(draws, -1, -1, -1, -1)
+        known = truth(world, state, generator, 1, draws)
+        q = energy.posterior(x, known.y)
+        total += information_bits(q, known.p, generator)
+        kinds = world.classes_of(known.modes)[:, 0]
+        for kind in kinds.unique():
+            rows = (kinds == kind).nonzero()[:, 0]
+            within = truth_of(known, rows)
+            q = energy.posterior(x[: len(rows)], within.y)
+            useful -= len(rows) / draws * information_bits(q, within.p, generator)
+    return total / pasts, (total + useful) / pasts
+
+
+def truth_of(known: Truth, rows: torch.Tensor) -> Truth:
+    """Some of the drawn futures, equally likely."""
+    return Truth(known.y[rows], torch.full((len(rows),), 1 / len(rows), dtype=torch.float64), known.modes[rows], False)
+
+
+PHENOMENA: dict[str, Callable[[int, Report], Iterator[Row]]] = {f.__name__: f for f in (blur, collapse, silence, holes, memory, noise)}
