@@ -68,6 +68,7 @@ class Latent(Part, ABC):
         capacity_bits: the most that z can say about a future, known before training; may be inf.
         priced: whether a higher price makes it say less: what a controller of the rate needs.
         units: U, symbols of a code. alphabet: how many values each takes, ``U`` numbers; empty for real numbers.
+        cell: side of the grid on which real numbers lie in eval mode, so that a fitted prior can give a cell's probability; 0 for none.
     """
 
     slots: int
@@ -76,6 +77,7 @@ class Latent(Part, ABC):
     priced: bool = False
     units: int = 0
     alphabet: tuple[int, ...] = ()
+    cell: float = 0.0
 
     @abstractmethod
     def infer(self, context: Tensor, target: Tensor | None, generator: torch.Generator | None = None) -> Code:

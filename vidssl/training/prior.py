@@ -14,7 +14,6 @@ from vidssl.latents.base import Latent
 from vidssl.latents.prior import Prior
 from vidssl.latents.priors.autoregressive import AutoregressivePrior
 from vidssl.latents.priors.mixture import MixturePrior
-from vidssl.latents.probed import Rounded
 from vidssl.types import Batch, UserError
 
 DRAWS = 4
@@ -39,7 +38,7 @@ def probe_for(latent: Latent, width: int) -> Prior:
         return AutoregressivePrior(width, list(latent.alphabet))
     if not latent.units:
         raise UserError(f"{type(latent).__name__} has no code, so there is nothing to fit a prior to")
-    return MixturePrior(width, latent.units, cell=latent.step if isinstance(latent, Rounded) else 0.0)
+    return MixturePrior(width, latent.units, cell=latent.cell)
 
 
 @torch.no_grad()
@@ -65,9 +64,9 @@ def fit_prior(
     seed: int = 0,
     report: Callable[[float], None] = lambda share: None,
 ) -> float:
-    """Fit `prior`; the mean surprise of the last tenth of the steps in bits, NaN for a prior without weights.
+    """Fit `prior`; its mean surprise in bits on clips that were held out, NaN for a prior without weights.
 
-    A tenth of the clips is held out, and the weights that were best on it are kept.
+    A tenth of the clips is held out, and the weights that were best on it, at ten looks, are kept.
     """
     device = codes.context.device
     prior.to(device)
