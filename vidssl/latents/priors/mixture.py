@@ -43,7 +43,7 @@ class MixturePrior(Prior):
         """Take the codes' mean and spread as units, and begin with the components at codes that were seen."""
         super().prepare(context, symbols)
         self.centre.copy_(symbols.mean(0))
-        self.scale.copy_(symbols.std(0).clamp_min(max(1e-4, self.cell / 4)))
+        self.scale.copy_(symbols.std(0, correction=0).clamp_min(max(1e-4, self.cell / 4)))
         k, u = self.components, self.units
         last = self.head.mlp[-1]
         last.weight.mul_(0.1)
