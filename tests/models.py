@@ -8,8 +8,12 @@ from torch import Tensor
 from vidssl.energy.predictive import PixelEnergy
 from vidssl.latents.base import Latent
 from vidssl.latents.categorical import Categorical
+from vidssl.latents.fsq import FSQ
 from vidssl.latents.gaussian import GaussianFixed, GaussianLearned
+from vidssl.latents.lfq import LFQ
 from vidssl.latents.none import NoLatent
+from vidssl.latents.quantised import Quantised
+from vidssl.latents.rvq import RVQ
 from vidssl.latents.vq import VQ
 from vidssl.nets.decoders import CopyDecoder, FetchDecoder
 from vidssl.nets.encoders import ClipEncoder
@@ -18,6 +22,7 @@ from vidssl.nets.predictors import MixPredictor
 
 WIDTH = 16
 LATENTS = ["none", "gaussian_fixed", "gaussian_learned", "gaussian_per_frame", "gaussian_fetched", "categorical", "categorical_slots", "vq", "vq_slots"]
+LATENTS += ["fsq", "fsq_slots", "lfq", "rvq", "rvq_slots", "quantised"]
 
 
 def latent(name: str) -> Latent:
@@ -32,6 +37,12 @@ def latent(name: str) -> Latent:
         "categorical_slots": lambda: Categorical(WIDTH, 8, layout=Frames(6)),
         "vq": lambda: VQ(WIDTH, 8, dim=4),
         "vq_slots": lambda: VQ(WIDTH, 8, dim=4, layout=Frames(6)),
+        "fsq": lambda: FSQ(WIDTH, [5, 4]),
+        "fsq_slots": lambda: FSQ(WIDTH, [3, 2], layout=Frames(6), chained=True),
+        "lfq": lambda: LFQ(WIDTH, 4),
+        "rvq": lambda: RVQ(WIDTH, 4, depth=2, dim=4),
+        "rvq_slots": lambda: RVQ(WIDTH, 8, depth=3, dim=4, layout=Frames(6)),
+        "quantised": lambda: Quantised(WIDTH, 3),
     }[name]()
 
 

@@ -33,7 +33,10 @@ def test_shapes_and_capacity(name: str) -> None:
     found = z.candidates(context, target)
     assert found.z.shape[1:] == code.z.shape and found.nats.shape == found.z.shape[:2]
     assert (found.nats >= 0).all()
-    assert z.capacity_bits == {"none": 0, "categorical": 3, "categorical_slots": 18, "vq": 3, "vq_slots": 18}.get(name, math.inf)
+    bits = {"none": 0, "categorical": 3, "categorical_slots": 18, "vq": 3, "vq_slots": 18, "lfq": 4, "rvq": 4, "rvq_slots": 54}
+    bits |= {"fsq": math.log2(20), "fsq_slots": 6 * math.log2(6)}
+    assert z.capacity_bits == pytest.approx(bits.get(name, math.inf))
+    assert z.capacity_bits == pytest.approx(sum(map(math.log2, z.alphabet)) if z.alphabet or name == "none" else math.inf)
 
 
 @pytest.mark.parametrize("name", LATENTS)
@@ -151,12 +154,12 @@ def test_vq_codes_follow_what_they_are_given() -> None:
     even = torch.zeros(3, 1, 2)
     with torch.no_grad():
         z.codes.copy_(torch.tensor([[1.0, 0.0], [-1.0, 0.0]]))
-        z.sums.copy_(z.codes)
+        z.book.sums.copy_(z.codes)
     data = torch.tensor([[2.0, 1.0], [2.0, -1.0], [-3.0, 0.0]])[:, None]
     for _ in range(400):
-        z.follow(data, z.choose(data, even), torch.Generator().manual_seed(0))
+        z.book.follow(data, z.choose(data, even), torch.Generator().manual_seed(0))
     torch.testing.assert_close(z.codes, torch.tensor([[2.0, 0.0], [-3.0, 0.0]]), atol=1e-4, rtol=0)
-    torch.testing.assert_close(z.counts, torch.tensor([2.0, 1.0]), atol=1e-4, rtol=0)
+    torch.testing.assert_close(z.book.counts, torch.tensor([2.0, 1.0]), atol=1e-4, rtol=0)
 
 
 def test_vq_restarts_codes_that_nobody_uses() -> None:
@@ -165,7 +168,7 @@ def test_vq_restarts_codes_that_nobody_uses() -> None:
         z.codes.copy_(torch.tensor([[0.0, 0.0], [50.0, 0.0], [0.0, 50.0], [50.0, 50.0]]))
     data = torch.randn(64, 1, 2, generator=torch.Generator().manual_seed(0))
     for step in range(30):
-        z.follow(data, z.choose(data, even), torch.Generator().manual_seed(step))
+        z.book.follow(data, z.choose(data, even), torch.Generator().manual_seed(step))
     assert z.choose(data, even).sum((0, 1)).gt(0).all()
 
 

@@ -69,6 +69,7 @@ class Latent(Part, ABC):
         priced: whether a higher price makes it say less: what a controller of the rate needs.
         cell: side of the grid on which real symbols lie when nothing is added to them; 0 for none.
         units: U, symbols of a code. alphabet: how many values each takes, ``U`` numbers; empty for real numbers.
+        cell: side of the grid on which real numbers lie in eval mode, so that a fitted prior can give a cell's probability; 0 for none.
     """
 
     slots: int
@@ -78,6 +79,7 @@ class Latent(Part, ABC):
     cell: float = 0.0
     units: int = 0
     alphabet: tuple[int, ...] = ()
+    cell: float = 0.0
 
     @abstractmethod
     def infer(self, context: Tensor, target: Tensor | None, generator: torch.Generator | None = None) -> Code:

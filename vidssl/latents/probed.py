@@ -15,7 +15,6 @@ from torch.distributions import Distribution
 from vidssl.latents.base import NATS_PER_BIT, Candidates, Code, Exactly, Latent
 from vidssl.latents.inference import Inference, Score
 from vidssl.latents.prior import Prior
-from vidssl.nets.noise import normal
 from vidssl.types import UserError
 
 PAIRS = 8  # of opposite draws for the price of a noisy code
@@ -34,7 +33,7 @@ class Wrapped(Latent):
         super().__init__()
         self.base = base
         self.slots, self.dim, self.capacity_bits = base.slots, base.dim, base.capacity_bits
-        self.units, self.alphabet = base.units, base.alphabet
+        self.units, self.alphabet, self.cell = base.units, base.alphabet, base.cell
 
     @abstractmethod
     def code(self, context: Tensor, target: Tensor | None, found: Code) -> Code:
@@ -132,14 +131,16 @@ class Probed(Wrapped):
             nats = nats + self.base.log_q(context, target, found.symbols)
         elif not (self.alphabet or q is None or isinstance(q, Exactly)):
             fixed = torch.Generator(context.device).manual_seed(0)
-            noise = normal((PAIRS, 1, *q.event_shape), q.mean, fixed)  # the same for every row, whatever stands beside it
+            # the same for every row, whatever stands beside it, and in every process
+            noise = torch.randn((PAIRS, 1, *q.event_shape), device=q.mean.device, generator=fixed)
             z = (q.mean + q.stddev * torch.cat((noise, -noise))).flatten(2)
             nats = (self.probe.nats(context, z) + self.base.log_q(context, target, z)).mean(0, keepdim=True)
         return Candidates(found.z, nats, found.symbols, found.drawn)
 
     def prior(self, context: Tensor, n: int, generator: torch.Generator | None = None) -> Tensor:
         """`n` draws of the fitted prior as z."""
-        return self.base.embed(self.probe.draw(context, n, generator)).to(context.dtype)
+        symbols = self.probe.draw(context, n, generator)
+        return self.base.embed(symbols.long() if self.alphabet else symbols).to(context.dtype)
 
     def price(self, context: Tensor, symbols: Tensor) -> Tensor:
         """-log p under the fitted prior."""
@@ -157,7 +158,7 @@ class Rounded(Wrapped):
         super().__init__(base)
         if base.alphabet:
             raise UserError(f"only real-valued codes are rounded; {type(base).__name__} has {len(base.alphabet)} discrete symbols: leave it as it is")
-        self.step, self.cell, self.capacity_bits = step, step, math.inf
+        self.cell, self.capacity_bits = step, math.inf
 
     def code(self, context: Tensor, target: Tensor | None, found: Code) -> Code:
         """The code rounded; no price."""
@@ -176,7 +177,7 @@ class Rounded(Wrapped):
         """All mass on the rounded code."""
         symbols = self.infer(context, target).symbols
         assert symbols is not None
-        return Exactly((symbols / self.step).round())
+        return Exactly(symbols)
 
     def _snap(self, symbols: Tensor) -> Tensor:
-        return (symbols.float() / self.step).round() * self.step
+        return (symbols.float() / self.cell).round() * self.cell

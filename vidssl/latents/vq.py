@@ -1,9 +1,8 @@
 """Vector-quantised z: the encoder's vector snaps to one of K code vectors per slot, near and cheap.
 
-van den Oord et al. 2017, eq. 2 and 3; code vectors follow exponential averages of what they were given (their
-appendix A.1) and a code that nobody uses is restarted at one of the batch's vectors (Dhariwal et al. 2020, section 3.1).
-It can say log2 K bits a slot and pays -log2 p(c | x) under a learned conditional prior. Failure mode: index
-collapse, all futures on few codes; the restarts are against it.
+van den Oord et al. 2017, eq. 2 and 3; how code vectors move is in :mod:`vidssl.latents.codebook`. It can say log2 K bits a
+slot and pays -log2 p(c | x) under a learned conditional prior. Failure mode: index collapse, all futures on few codes; the
+restarts are against it.
 """
 
 from __future__ import annotations
@@ -11,15 +10,14 @@ from __future__ import annotations
 import math
 
 import torch
-import torch.distributed as dist
 from torch import Tensor
 from torch.distributions import Distribution, Independent, OneHotCategorical
 from torch.nn import functional as F
 
 from vidssl.latents.base import NATS_PER_BIT, Candidates, Code, Latent
 from vidssl.latents.categorical import code_candidates, one_hot_draw
+from vidssl.latents.codebook import CodeBook
 from vidssl.nets.layout import Clip, Layout
-from vidssl.nets.noise import normal
 
 
 class VQ(Latent):
@@ -34,10 +32,6 @@ class VQ(Latent):
             vector quantisation). At 0, trials on fork paid 4.2 to 4.8 bits for 1.75 (three seeds, 400 steps).
         restart: a code whose average count per step falls below this share of a fair one is restarted.
     """
-
-    counts: Tensor
-    codes: Tensor
-    sums: Tensor
 
     def __init__(
         self,
@@ -54,13 +48,15 @@ class VQ(Latent):
         self.layout = layout or Clip()
         self.slots, self.dim, self.classes = self.layout.slots, dim, classes
         self.units, self.alphabet, self.capacity_bits = self.slots, (classes,) * self.slots, self.slots * math.log2(classes)
-        self.commitment, self.decay, self.restart, self.thrift = commitment, decay, restart, thrift
+        self.commitment = commitment
         self.to_vector = self.layout.head(2 * width, dim)
         self.to_prior = self.layout.head(width, classes)
-        codes = F.normalize(torch.randn(classes, dim), dim=-1)
-        self.register_buffer("codes", codes)
-        self.register_buffer("sums", codes.clone())
-        self.register_buffer("counts", torch.ones(classes))
+        self.book = CodeBook(classes, dim, decay, restart, thrift)
+
+    @property
+    def codes(self) -> Tensor:
+        """The code vectors, ``[K, dim]``."""
+        return self.book.codes
 
     def vectors(self, context: Tensor, target: Tensor | None) -> Tensor:
         """The encoder's vectors before they snap, ``[B, S, dim]``."""
@@ -72,29 +68,8 @@ class VQ(Latent):
         return self.to_prior(context).float().log_softmax(-1)
 
     def choose(self, vectors: Tensor, log_p: Tensor) -> Tensor:
-        """The code of least squared distance plus `thrift` times its price in nats, as a one-hot ``[B, S, K]``."""
-        distance = torch.cdist(vectors.flatten(0, 1), self.codes).square().view(log_p.shape)
-        return F.one_hot((distance - self.thrift * log_p).argmin(-1), self.classes).to(vectors.dtype)
-
-    @torch.no_grad()
-    def follow(self, vectors: Tensor, codes: Tensor, generator: torch.Generator | None) -> None:
-        """Move the code vectors to the averages of what they were given; restart those that nobody uses."""
-        vectors, codes = vectors.flatten(0, 1), codes.flatten(0, 1)
-        given = torch.cat((codes.sum(0)[:, None], codes.T @ vectors), 1)
-        if dist.is_available() and dist.is_initialized():
-            dist.all_reduce(given)
-        self.counts.lerp_(given[:, 0], 1 - self.decay)
-        self.sums.lerp_(given[:, 1:], 1 - self.decay)
-        fair = self.counts.sum() / self.classes
-        # noise keeps two codes that restart at the same vector apart; torch.where keeps the device busy and unasked
-        pick = normal((self.classes, 1), vectors, generator).mul(1e4).long().remainder(len(vectors))[:, 0]
-        fresh = vectors[pick] + 0.01 * normal(self.codes.shape, vectors, generator)
-        if dist.is_available() and dist.is_initialized():
-            dist.broadcast(fresh, 0)
-        dead = self.counts < self.restart * fair
-        self.counts.copy_(torch.where(dead, fair, self.counts))
-        self.sums.copy_(torch.where(dead[:, None], fresh * fair, self.sums))
-        self.codes.copy_(self.sums / self.counts[:, None])
+        """:meth:`CodeBook.choose`."""
+        return self.book.choose(vectors, log_p)
 
     def infer(self, context: Tensor, target: Tensor | None, generator: torch.Generator | None = None) -> Code:
         """The nearest code with the straight-through gradient; in training the code vectors follow.
@@ -106,7 +81,7 @@ class VQ(Latent):
         codes = self.choose(vectors.detach(), log_p.detach())
         snapped = codes @ self.codes
         if self.training:
-            self.follow(vectors.detach(), codes, generator)
+            self.book.follow(vectors.detach(), codes, generator)
         nats = -(codes * log_p).sum((-1, -2))
         penalty = nats + self.commitment * (vectors - snapped).square().sum((-1, -2))
         z = vectors + (snapped - vectors).detach()

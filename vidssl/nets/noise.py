@@ -24,6 +24,11 @@ def normal(shape: tuple[int, ...], like: Tensor, generator: torch.Generator | No
     return _rows("normal", shape, like, generator)
 
 
+def uniform(shape: tuple[int, ...], like: Tensor, generator: torch.Generator | None = None) -> Tensor:
+    """Noise between 0 and 1 of `shape` (batch first), on the device and of the type of `like`."""
+    return _rows("uniform", shape, like, generator)
+
+
 def gumbel(shape: tuple[int, ...], like: Tensor, generator: torch.Generator | None = None) -> Tensor:
     """Standard Gumbel noise; argmax(logits + gumbel) is a draw from softmax(logits)."""
     uniform = _rows("uniform", shape, like.float(), generator).clamp_(1e-20, 1 - 1e-7)

@@ -64,9 +64,9 @@ def fit_prior(
     seed: int = 0,
     report: Callable[[float], None] = lambda share: None,
 ) -> float:
-    """Fit `prior`; the mean surprise of the last tenth of the steps in bits, NaN for a prior without weights.
+    """Fit `prior`; its mean surprise in bits on clips that were held out, NaN for a prior without weights.
 
-    A tenth of the clips is held out, and the weights that were best on it are kept.
+    A tenth of the clips is held out, and the weights that were best on it, at ten looks, are kept.
     """
     device = codes.context.device
     prior.to(device)

@@ -13,6 +13,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from vidssl.latents.prior import Prior
+from vidssl.nets.noise import uniform
 
 
 class BankPrior(Prior):
@@ -60,8 +61,8 @@ class BankPrior(Prior):
     def draw(self, context: Tensor, n: int, generator: torch.Generator | None = None) -> Tensor:
         """Codes of the k nearest pasts, each as likely as the other."""
         self.check()
-        k, b, device = self._choice(), len(context), context.device
-        pick = torch.randint(k, (b, n), generator=generator, device=generator.device if generator else device).to(device)
+        k = self._choice()
+        pick = (k * uniform((len(context), n), context.float(), generator)).long().clamp_max(k - 1)
         if self.nearest:
             near = (self.key(context) @ self.keys[: int(self.count)].T).topk(k, 1).indices
             pick = near.gather(1, pick)

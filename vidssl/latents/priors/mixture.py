@@ -14,6 +14,7 @@ from torch.nn import functional as F
 
 from vidssl.latents.prior import Prior
 from vidssl.nets.blocks import MapHead
+from vidssl.nets.cells import log_cell
 from vidssl.nets.noise import gumbel, normal
 
 LEAST = -7.0  # of the log scale, in standard deviations of the codes
@@ -42,7 +43,7 @@ class MixturePrior(Prior):
         """Take the codes' mean and spread as units, and begin with the components at codes that were seen."""
         super().prepare(context, symbols)
         self.centre.copy_(symbols.mean(0))
-        self.scale.copy_(symbols.std(0).clamp_min(max(1e-4, self.cell / 4)))
+        self.scale.copy_(symbols.std(0, correction=0).clamp_min(max(1e-4, self.cell / 4)))
         k, u = self.components, self.units
         last = self.head.mlp[-1]
         last.weight.mul_(0.1)
@@ -63,7 +64,7 @@ class MixturePrior(Prior):
         standard = ((symbols.float() - self.centre) / self.scale)[..., None, :]
         distance = (standard - mean) * (-log_s).exp()
         if self.cell:
-            each = _log_mass(distance, 0.5 * self.cell / self.scale * (-log_s).exp())
+            each = log_cell(distance, 0.5 * self.cell / self.scale * (-log_s).exp())
         else:
             each = -0.5 * distance.square() - log_s - 0.5 * math.log(2 * math.pi) - self.scale.log()
         return -(log_w + each.sum(-1)).logsumexp(-1)
@@ -77,12 +78,3 @@ class MixturePrior(Prior):
         standard = mean[rows, which] + log_s[rows, which].exp() * normal((b, n, self.units), mean, generator)
         symbols = (self.centre + self.scale * standard).transpose(0, 1)
         return (symbols / self.cell).round() * self.cell if self.cell else symbols
-
-
-def _log_mass(distance: Tensor, half: Tensor) -> Tensor:
-    """log(Phi(distance + half) - Phi(distance - half)), where Phi rounds to 1 by the density in the middle of the cell."""
-    near = -distance.abs()  # the left tail keeps its digits
-    high, low = torch.special.ndtr(near + half), torch.special.ndtr(near - half)
-    tail = -0.5 * distance.square() - 0.5 * math.log(2 * math.pi) + (2 * half).log()
-    mass = high - low
-    return torch.where(mass > 1e-9, mass.clamp_min(1e-9).log(), tail)
