@@ -118,7 +118,7 @@ class _Job:
                 contrast.add(x, y, *wrong_futures(x, y, other, self.known, states, truths, self.fate))
                 ideal.add(self.known, states, truths, x.cpu(), y.cpu(), self.fate)
             if isinstance(self.energy, LatentEnergy):
-                code = self.energy.latent.infer(self.energy.encode(x), self.energy.target(x, y), self.noise)
+                code = self.energy.explain(x, y, self.noise).code
                 rates.append(code.rate_bits.cpu())
         metrics = {**summary(sets), "horizon": horizon(sets), **contrast.scores()}
         if rates:

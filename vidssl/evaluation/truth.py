@@ -164,7 +164,7 @@ def one_slot(q: Distribution) -> Tensor | None:
 def code_scores(energy: LatentEnergy, x: Tensor, truth: Truth, generator: torch.Generator) -> dict[str, float]:
     """Information in z about the known futures of one past ``x [Tx, C, H, W]``, and the most there is to tell of them."""
     past = x.expand(len(truth.y), *x.shape)
-    q = energy.latent.posterior(energy.encode(past), energy.target(past, truth.y.to(x)))
+    q = energy.posterior(past, truth.y.to(x))
     return {"information_bits": information_bits(q, truth.p, generator), "ideal_information_bits": entropy_of(truth)}
 
 
