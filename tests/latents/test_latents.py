@@ -33,7 +33,8 @@ def test_shapes_and_capacity(name: str) -> None:
     found = z.candidates(context, target)
     assert found.z.shape[1:] == code.z.shape and found.nats.shape == found.z.shape[:2]
     assert (found.nats >= 0).all()
-    assert z.capacity_bits == {"none": 0, "categorical": 3, "categorical_slots": 18, "vq": 3, "vq_slots": 18}.get(name, math.inf)
+    bits = {"none": 0, "categorical": 3, "categorical_slots": 18, "vq": 3, "vq_slots": 18, "topk_levels": math.log2(28 * 9)}
+    assert z.capacity_bits == pytest.approx(bits.get(name, math.inf))
 
 
 @pytest.mark.parametrize("name", LATENTS)

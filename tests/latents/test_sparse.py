@@ -111,7 +111,7 @@ def test_columns_never_exceed_length_one() -> None:
             optimizer.zero_grad()
             loss.backward()
             optimizer.step()
-        longest[kind] = float(z.dictionary().norm(dim=1).max())
+        longest[kind] = float(z.dictionary().detach().norm(dim=1).max())
     assert longest[Sparse] <= 1 + 1e-6 and longest[SparseVariance] > 1.5
     short = Sparse(WIDTH, 4, 3)
     with torch.no_grad():

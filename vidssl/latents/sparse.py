@@ -59,6 +59,11 @@ class SparseCode(Latent):
         self.register_buffer("active", torch.full((atoms,), 0.5))
         self.register_buffer("amount", torch.full((atoms,), 0.5))
 
+    @property
+    def curvature(self) -> float:
+        """The largest curvature of :meth:`smooth`, nats for a unit squared; here none."""
+        return 0.0
+
     @abstractmethod
     def dictionary(self) -> Tensor:
         """What a unit adds to z, ``[atoms, dim]``."""

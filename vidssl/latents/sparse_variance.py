@@ -46,6 +46,11 @@ class SparseVariance(SparseCode):
         """The columns as they are."""
         return self.columns
 
+    @property
+    def curvature(self) -> float:
+        """2 * weight, of the square along the direction in which a unit spreads; across it the hinge is concave."""
+        return 2 * self.weight if self.training else 0.0
+
     def smooth(self, symbols: Tensor) -> Tensor:
         """The hinge in training, the same for every clip of the batch: ``[..., B, U] -> [..., B]`` nats."""
         if not self.training:
