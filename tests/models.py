@@ -14,6 +14,22 @@ from vidssl.latents.lfq import LFQ
 from vidssl.latents.none import NoLatent
 from vidssl.latents.quantised import Quantised
 from vidssl.latents.rvq import RVQ
+from vidssl.latents.drawn import Drawn
+from vidssl.latents.gaussian import GaussianFixed, GaussianLearned
+from vidssl.latents.inference import Inference
+from vidssl.latents.irmae import IRMAE
+from vidssl.latents.none import NoLatent
+from vidssl.latents.priors.bank import BankPrior
+from vidssl.latents.probed import Probed
+from vidssl.latents.search.best_of import BestOf
+from vidssl.latents.search.exhaustive import Exhaustive
+from vidssl.latents.search.fista import Fista
+from vidssl.latents.search.langevin import Langevin
+from vidssl.latents.search.minimised import Minimised
+from vidssl.latents.search.refined import Refined
+from vidssl.latents.sparse import Sparse
+from vidssl.latents.sparse_variance import SparseVariance
+from vidssl.latents.topk import TopK
 from vidssl.latents.vq import VQ
 from vidssl.nets.decoders import CopyDecoder, FetchDecoder
 from vidssl.nets.encoders import ClipEncoder
@@ -23,6 +39,9 @@ from vidssl.nets.predictors import MixPredictor
 WIDTH = 16
 LATENTS = ["none", "gaussian_fixed", "gaussian_learned", "gaussian_per_frame", "gaussian_fetched", "categorical", "categorical_slots", "vq", "vq_slots"]
 LATENTS += ["fsq", "fsq_slots", "lfq", "rvq", "rvq_slots", "quantised"]
+LATENTS += ["irmae", "topk", "topk_levels", "sparse", "sparse_per_frame", "sparse_variance"]
+SEARCHED = ["best_of", "minimised", "minimised_gaussian", "refined", "fista", "exhaustive", "langevin"]
+"""Models whose z is searched for; not all of their latents have an encoder."""
 
 
 def latent(name: str) -> Latent:
@@ -43,14 +62,48 @@ def latent(name: str) -> Latent:
         "rvq": lambda: RVQ(WIDTH, 4, depth=2, dim=4),
         "rvq_slots": lambda: RVQ(WIDTH, 8, depth=3, dim=4, layout=Frames(6)),
         "quantised": lambda: Quantised(WIDTH, 3),
+        "irmae": lambda: banked(IRMAE(WIDTH, 3, layers=2)),
+        "topk": lambda: banked(TopK(WIDTH, 8, 2)),
+        "topk_levels": lambda: TopK(WIDTH, 8, 2, levels=3),
+        "sparse": lambda: Sparse(WIDTH, 8, 3),
+        "sparse_per_frame": lambda: Sparse(WIDTH, 5, 2, layout=Frames(6)),
+        "sparse_variance": lambda: SparseVariance(WIDTH, 8, 3),
+        "best_of": lambda: Drawn(3, draws=8),
+        "minimised": lambda: Drawn(3),
+        "minimised_gaussian": lambda: GaussianFixed(WIDTH, 3),
+        "refined": lambda: Sparse(WIDTH, 8, 3),
+        "fista": lambda: SparseVariance(WIDTH, 8, 3),
+        "exhaustive": lambda: TopK(WIDTH, 6, 2, levels=1),
+        "langevin": lambda: Drawn(3),
     }[name]()
+
+
+def banked(base: Latent) -> Probed:
+    """A limiter without a prior of its own, under a bank of random codes."""
+    prior = BankPrior(WIDTH, base.units, entries=16, nearest=8)
+    g = torch.Generator().manual_seed(0)
+    prior.prepare(torch.randn(16, WIDTH, 8, 8, generator=g), torch.randn(16, base.units, generator=g))
+    return Probed(base, prior)
+
+
+def inference(name: str) -> Inference | None:
+    """How the model `name` finds z."""
+    return {
+        "best_of": BestOf,
+        "minimised": lambda: Minimised(3, amortised=False),
+        "minimised_gaussian": lambda: Minimised(3),
+        "refined": lambda: Refined(3),
+        "fista": lambda: Fista(3),
+        "exhaustive": Exhaustive,
+        "langevin": lambda: Langevin(3, amortised=False),
+    }.get(name, lambda: None)()
 
 
 def model(name: str, past: int = 4, future: int = 6, channels: int = 1, size: int = 32, seed: int = 0) -> PixelEnergy:
     """A predictor with the latent `name`, in eval mode, its zero-initialised layers shaken so that z matters."""
     torch.manual_seed(seed)
     z = latent(name)
-    target = None if name == "none" else ClipEncoder(past + future, channels, WIDTH, 1)
+    target = None if name == "none" or not z.encoded else ClipEncoder(past + future, channels, WIDTH, 1)
     energy = PixelEnergy(
         size=size,
         encoder=ClipEncoder(past, channels, WIDTH, 1),
@@ -59,6 +112,7 @@ def model(name: str, past: int = 4, future: int = 6, channels: int = 1, size: in
         predictor=MixPredictor(WIDTH, z.slots * z.dim, 2),
         decoder=(FetchDecoder if name == "gaussian_fetched" else CopyDecoder)(future, channels, WIDTH, frame_width=8),
         price=1.0,
+        inference=inference(name),
     )
     with torch.no_grad():
         for parameter in energy.parameters():

@@ -88,7 +88,7 @@ class ForkOracle(LatentEnergy):
             made.append(torch.einsum("k,k...->...", (share / share.sum()).float(), self.futures(context)))
         return torch.stack(made)
 
-    def explain(self, x: Tensor, y: Tensor, generator: torch.Generator | None = None) -> Explanation:
+    def explain(self, x: Tensor, y: Tensor, generator: torch.Generator | None = None, share: float = 1.0) -> Explanation:
         """At the true direction."""
         code = self.latent.infer(self.encode(x), self.target(x, y))
         return Explanation(distortion(y, self.decode(self.encode(x), code.z)), code)

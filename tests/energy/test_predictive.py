@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
-from models import LATENTS, WIDTH, clips, model
+from models import LATENTS, SEARCHED, WIDTH, clips, model
 
 from vidssl.energy.predictive import PixelEnergy, distortion
 from vidssl.latents.categorical import Categorical, all_codes
@@ -15,7 +15,7 @@ from vidssl.spec import build, spec_of
 from vidssl.types import UserError
 
 
-@pytest.mark.parametrize("name", LATENTS)
+@pytest.mark.parametrize("name", LATENTS + SEARCHED)
 @torch.no_grad()
 def test_energy_of_a_pair_does_not_see_its_neighbours(name: str) -> None:
     energy = model(name)
@@ -48,7 +48,7 @@ def test_energy_is_the_sum_of_squares_over_the_clip() -> None:
     torch.testing.assert_close(distortion(y, y + 0.5), torch.full((3,), 0.25 * 6 * 32 * 32))
 
 
-@pytest.mark.parametrize("name", LATENTS)
+@pytest.mark.parametrize("name", LATENTS + SEARCHED)
 @torch.no_grad()
 def test_samples_are_repeatable_and_clamped(name: str) -> None:
     energy, (x, _) = model(name), clips()
@@ -104,7 +104,7 @@ def test_every_predictor_learns_one_clip(channels: int, predictor: str) -> None:
     assert loss < 0.5 * first
 
 
-@pytest.mark.parametrize("name", LATENTS)
+@pytest.mark.parametrize("name", LATENTS + SEARCHED)
 @torch.no_grad()
 def test_built_again_from_its_specification(name: str) -> None:
     energy, (x, y) = model(name), clips()

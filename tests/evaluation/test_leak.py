@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
-from models import LATENTS, clips, model
+from models import LATENTS, SEARCHED, clips, model
 from torch import Tensor
 
 from vidssl.energy.base import Energy, LatentEnergy
@@ -36,14 +36,14 @@ def check_batch_independence(energy: Energy, x: Tensor, y: Tensor) -> None:
         assert torch.allclose(whole[0], score(*strange)[0], rtol=1e-4, atol=1e-4)
 
 
-@pytest.mark.parametrize("name", LATENTS)
+@pytest.mark.parametrize("name", LATENTS + SEARCHED)
 @torch.no_grad()
 def test_the_future_does_not_leak(name: str) -> None:
     x, y = clips()
     check_leak(model(name), x, y, clips(seed=2)[1])
 
 
-@pytest.mark.parametrize("name", LATENTS)
+@pytest.mark.parametrize("name", LATENTS + SEARCHED)
 @torch.no_grad()
 def test_energies_do_not_see_their_neighbours(name: str) -> None:
     check_batch_independence(model(name), *clips())

@@ -34,7 +34,7 @@ def listing(folder: Path) -> dict[str, bytes]:
     return {str(p.relative_to(folder)): p.read_bytes() for p in sorted(folder.rglob("*")) if p.is_file()}
 
 
-@pytest.mark.parametrize("name", models.LATENTS)
+@pytest.mark.parametrize("name", models.LATENTS + models.SEARCHED)
 def test_a_whole_model_comes_back(tmp_path, name):
     energy, (x, y) = models.model(name), models.clips()
     export(opened(energy), tmp_path / "out", "model")

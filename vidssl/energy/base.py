@@ -75,9 +75,9 @@ class LatentEnergy(Energy, ABC):
         """F(x, y) = -price * log of the integral of p(z | x) exp(-E / price), ``[B]``; `n` draws where it is an estimate."""
 
     @abstractmethod
-    def posterior(self, x: Tensor, y: Tensor) -> Distribution | None:
-        """q(code | x, y) as z is found here, batch shape ``[B]``, for measuring information; None when there is no code."""
+    def explain(self, x: Tensor, y: Tensor, generator: torch.Generator | None = None, share: float = 1.0) -> Explanation:
+        """E(x, y, z) at one inferred z, as training uses it; a search for z pays `share` of the price, as the loss does."""
 
-    @abstractmethod
-    def explain(self, x: Tensor, y: Tensor, generator: torch.Generator | None = None) -> Explanation:
-        """E(x, y, z) at one inferred z, as training uses it."""
+    def posterior(self, x: Tensor, y: Tensor) -> Distribution | None:
+        """q(code | x, y) with batch shape ``[B]``, for measuring information; None when there is no code."""
+        return self.latent.posterior(self.encode(x), self.target(x, y))

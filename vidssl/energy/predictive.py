@@ -16,8 +16,8 @@ from torch import Tensor
 from torch.distributions import Distribution
 
 from vidssl.energy.base import Explanation, LatentEnergy
-from vidssl.latents.base import Candidates, Exactly, Latent
-from vidssl.latents.inference import Amortised, Inference, Score
+from vidssl.latents.base import Candidates, Latent
+from vidssl.latents.inference import Amortised, Inference, Score, ordinary
 from vidssl.latents.probed import Through
 from vidssl.nets.decoders import Decoder
 from vidssl.nets.encoders import Encoder
@@ -62,6 +62,7 @@ class PixelEnergy(LatentEnergy):
         self.past, self.future, self.channels = encoder.frames, decoder.frames, encoder.channels
         self.encoder, self.target_encoder, self.latent = encoder, target_encoder, latent
         self.predictor, self.decoder = predictor, decoder
+        self.inference.check(latent)
         _same("width of the encoder and of the predictor", encoder.width, predictor.width)
         _same("width of the encoder and of the decoder", encoder.width, decoder.width)
         _same("patch of the encoder and of the decoder", encoder.patch, decoder.patch)
@@ -96,6 +97,7 @@ class PixelEnergy(LatentEnergy):
 
     def score(self, h: Tensor, x: Tensor, y: Tensor) -> Score:
         """E(x, y, .) of many z at once, ``[M, B, S, dim] -> [M, B]``."""
+        h, x, y = ordinary(h), ordinary(x), ordinary(y)
         return lambda z: distortion(y, self.decode_many(h, z, x))
 
     def decode_many(self, h: Tensor, z: Tensor, x: Tensor) -> Tensor:
@@ -107,11 +109,16 @@ class PixelEnergy(LatentEnergy):
         ]
         return torch.cat(parts).unflatten(0, (n, b))
 
-    def explain(self, x: Tensor, y: Tensor, generator: torch.Generator | None = None) -> Explanation:
+    def explain(self, x: Tensor, y: Tensor, generator: torch.Generator | None = None, share: float = 1.0) -> Explanation:
         """E(x, y, z) at one inferred z, ``[B]``, and the z."""
         h = self.encode(x)
-        code = self.inference.find(self.latent, h, self.target(x, y), self.score(h, x, y), self.price, generator)
+        code = self.inference.find(self.latent, h, self.target(x, y), self.score(h, x, y), share * self.price, generator)
         return Explanation(distortion(y, self.decode(h, code.z, x)), code)
+
+    def posterior(self, x: Tensor, y: Tensor) -> Distribution | None:
+        """q(code | x, y), as the inference finds it."""
+        h = self.encode(x)
+        return self.inference.posterior(self.latent, h, self.target(x, y), self.score(h, x, y), self.price)
 
     def energy(self, x: Tensor, y: Tensor, z: Tensor | None = None) -> Tensor:
         """E(x, y, z), ``[B]``; without z, at the best candidate (its price not included)."""
@@ -134,26 +141,13 @@ class PixelEnergy(LatentEnergy):
         tried = self.inference.proposals(self.latent, h, self.target(x, y), score, self.price, n, generator)
         return soft_minimum(score(tried.z), tried, self.price)
 
-    def posterior(self, x: Tensor, y: Tensor) -> Distribution | None:
-        """The encoder's q; all mass on the code of least free energy where z is found by search."""
-        if isinstance(self.inference, Amortised):
-            return self.latent.posterior(self.encode(x), self.target(x, y))
-        _, _, best, tried = self._tried(x, y)
-        assert tried.symbols is not None
-        return Exactly(tried.symbols[best, torch.arange(len(x), device=x.device)])
-
     def _search(self, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
-        energies, free, best, _ = self._tried(x, y)
-        return energies.gather(0, best[None])[0], free
-
-    def _tried(self, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor, Tensor, Candidates]:
-        """E of each candidate ``[M, B]``, F, its candidate ``[B]``, and all candidates."""
         h = self.encode(x)
         score = self.score(h, x, y)
         tried = self.inference.candidates(self.latent, h, self.target(x, y), score, self.price)
         energies = score(tried.z)
         free, best = (energies + self.price * tried.nats).min(0)
-        return energies, free, best, tried
+        return energies.gather(0, best[None])[0], free
 
     def sample(
         self, x: Tensor, n: int, generator: torch.Generator | None = None, horizon: int | None = None

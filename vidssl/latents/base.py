@@ -67,7 +67,7 @@ class Latent(Part, ABC):
         dim: size of one slot's z; 0 for no latent at all.
         capacity_bits: the most that z can say about a future, known before training; may be inf.
         priced: whether a higher price makes it say less: what a controller of the rate needs.
-        cell: side of the grid on which real symbols lie when nothing is added to them; 0 for none.
+        encoded: whether it has an encoder; without one, the energy needs an inference that searches.
         units: U, symbols of a code. alphabet: how many values each takes, ``U`` numbers; empty for real numbers.
         cell: side of the grid on which real numbers lie in eval mode, so that a fitted prior can give a cell's probability; 0 for none.
     """
@@ -76,7 +76,7 @@ class Latent(Part, ABC):
     dim: int
     capacity_bits: float
     priced: bool = False
-    cell: float = 0.0
+    encoded: bool = True
     units: int = 0
     alphabet: tuple[int, ...] = ()
     cell: float = 0.0
@@ -114,6 +114,20 @@ class Latent(Part, ABC):
         raise UserError(
             f"{type(self).__name__} has no price for a code of one's choice; it is found by its encoder: leave inference out"
         )
+
+    def project(self, symbols: Tensor) -> Tensor:
+        """The allowed code nearest to ``[..., U]``, where not every code is allowed: a search stays among these."""
+        return symbols
+
+    def settle(self, context: Tensor, symbols: Tensor) -> Code:
+        """What training goes on with at codes ``[B, U]`` that a search found: their z, their price, their bits.
+
+        Networks behind `embed` and `price` learn at the codes as they are; the codes themselves are detached.
+        """
+        symbols = symbols.detach()
+        nats = self.price(context, symbols)
+        bits = nats.detach() / NATS_PER_BIT if self.alphabet else torch.full_like(nats, math.nan)
+        return Code(self.embed(symbols).to(context.dtype), bits.detach(), nats, symbols)
 
     def proposals(self, context: Tensor, target: Tensor | None, n: int, generator: torch.Generator | None = None) -> Candidates:
         """What a soft minimum sums over: `n` draws of q where q is noisy, else the candidates."""

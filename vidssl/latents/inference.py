@@ -11,10 +11,21 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from vidssl.latents.base import Candidates, Code, Latent
+from torch.distributions import Distribution
+
+from vidssl.latents.base import Candidates, Code, Exactly, Latent
 from vidssl.spec import Part
+from vidssl.types import UserError
 
 Score = Callable[[Tensor], Tensor]
+
+
+def ordinary(tensor: Tensor) -> Tensor:
+    """The tensor as one through which gradients can be taken, also where it was made under ``torch.inference_mode``."""
+    if not tensor.is_inference():
+        return tensor
+    with torch.inference_mode(False):
+        return tensor.clone()
 
 
 class Inference(Part, ABC):
@@ -25,6 +36,18 @@ class Inference(Part, ABC):
     """
 
     encodes: bool = True
+
+    def check(self, latent: Latent) -> None:
+        """Refuse a limiter that it cannot serve, when the energy is made.
+
+        Raises:
+            UserError: naming both.
+        """
+        if self.encodes and not latent.encoded:
+            raise UserError(
+                f"{type(latent).__name__} has no encoder and {type(self).__name__} asks for one: give the energy an inference that searches, "
+                f"such as vidssl.latents.search.best_of.BestOf"
+            )
 
     @abstractmethod
     def find(
@@ -41,6 +64,14 @@ class Inference(Part, ABC):
     ) -> Candidates:
         """What the soft minimum sums over."""
         return self.candidates(latent, context, target, score, price)
+
+    def posterior(self, latent: Latent, context: Tensor, target: Tensor | None, score: Score, price: Tensor) -> Distribution | None:
+        """q(code | x, y) with batch shape ``[B]``: all on the candidate of least E + price * nats; None when there is no code."""
+        tried = self.candidates(latent, context, target, score, price)
+        if tried.symbols is None:
+            return None
+        best = (score(tried.z) + price * tried.nats).argmin(0)
+        return Exactly(tried.symbols[best, torch.arange(len(best), device=best.device)])
 
 
 class Amortised(Inference):
@@ -64,3 +95,7 @@ class Amortised(Inference):
     ) -> Candidates:
         """:meth:`Latent.proposals`."""
         return latent.proposals(context, target, n, generator)
+
+    def posterior(self, latent: Latent, context: Tensor, target: Tensor | None, score: Score, price: Tensor) -> Distribution | None:
+        """:meth:`Latent.posterior`."""
+        return latent.posterior(context, target)

@@ -33,7 +33,7 @@ class Wrapped(Latent):
         super().__init__()
         self.base = base
         self.slots, self.dim, self.capacity_bits = base.slots, base.dim, base.capacity_bits
-        self.units, self.alphabet, self.cell = base.units, base.alphabet, base.cell
+        self.units, self.alphabet, self.cell, self.encoded = base.units, base.alphabet, base.cell, base.encoded
 
     @abstractmethod
     def code(self, context: Tensor, target: Tensor | None, found: Code) -> Code:
@@ -67,6 +67,10 @@ class Wrapped(Latent):
         """The base's."""
         return self.base.embed(symbols)
 
+    def project(self, symbols: Tensor) -> Tensor:
+        """The base's."""
+        return self.base.project(symbols)
+
     def log_q(self, context: Tensor, target: Tensor | None, symbols: Tensor) -> Tensor:
         """The base's."""
         return self.base.log_q(context, target, symbols)
@@ -82,6 +86,12 @@ class Through(Inference):
     def __init__(self, inner: Inference) -> None:
         super().__init__()
         self.inner, self.encodes = inner, inner.encodes
+
+    def check(self, latent: Latent) -> None:
+        """The innermost limiter's."""
+        while isinstance(latent, Wrapped):
+            latent = latent.base
+        self.inner.check(latent)
 
     def find(
         self, latent: Latent, context: Tensor, target: Tensor | None, score: Score, price: Tensor, generator: torch.Generator | None

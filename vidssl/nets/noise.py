@@ -31,5 +31,5 @@ def uniform(shape: tuple[int, ...], like: Tensor, generator: torch.Generator | N
 
 def gumbel(shape: tuple[int, ...], like: Tensor, generator: torch.Generator | None = None) -> Tensor:
     """Standard Gumbel noise; argmax(logits + gumbel) is a draw from softmax(logits)."""
-    uniform = _rows("uniform", shape, like.float(), generator).clamp_(1e-20, 1 - 1e-7)
-    return -(-uniform.log()).log()
+    share = uniform(shape, like.float(), generator).clamp_(1e-20, 1 - 1e-7)
+    return -(-share.log()).log()

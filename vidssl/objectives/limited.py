@@ -44,7 +44,7 @@ class LimitedLatent(Objective):
             raise UserError(f"LimitedLatent trains energies with a latent; got {type(energy).__name__}")
         warm = min(1.0, moment.progress / self.warmup) if self.warmup > 0 else 1.0
         weight = self.start + (1 - self.start) * warm
-        found = energy.explain(batch.x, batch.y, moment.generator)
+        found = energy.explain(batch.x, batch.y, moment.generator, weight)
         distortion = found.energy.mean()
         loss = ((found.energy + weight * energy.price * found.code.penalty) * self.importance(batch)).mean()
         logs = {

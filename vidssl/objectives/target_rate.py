@@ -54,6 +54,11 @@ class TargetRate(LimitedLatent):
             self._check(energy)
         out = super().loss(energy, batch, moment)
         assert isinstance(energy, LatentEnergy)
+        if moment.step == 0 and bool(out.logs["rate_bits"].isnan()):
+            raise UserError(
+                f"the z of this {type(energy.latent).__name__} is a real-valued point and its rate in bits is not known while training; "
+                f"got target_bits {self.target_bits}: set the price instead"
+            )
         if energy.training and moment.progress >= self.warmup:
             self._control(energy.price, out.logs["rate_bits"])
         out.logs["price"] = energy.price.clone()

@@ -1,0 +1,1 @@
+"""Ways to find z by searching the energy, one a file."""
