@@ -27,6 +27,9 @@ from vidssl.evaluation.rates import mean_distortion, operational_step
 from vidssl.latents.base import Exactly
 from vidssl.latents.priors.bank import BankPrior
 from vidssl.latents.probed import Probed, Rounded
+from vidssl.nets.decoders import Decoder
+from vidssl.nets.encoders import ClipEncoder
+from vidssl.nets.error_encoder import ErrorEncoder
 from vidssl.objectives.base import Objective
 from vidssl.objectives.limited import LimitedLatent
 from vidssl.spec import build
@@ -111,18 +114,28 @@ def make_energy(spec: dict[str, Any], data: ClipData) -> PixelEnergy:
     net = spec["network"]
     width, patch = net["width"], net.get("patch", 4)
     latent = build(_whole(_sized(spec["latent"], width)))
-    encoder = _part("vidssl.nets.encoders.ClipEncoder", frames=data.past, channels=data.channels, width=width, depth=net["encoder_depth"], patch=patch)
+
+    def encoder(frames: int) -> ClipEncoder:
+        return ClipEncoder(frames, data.channels, width, net["encoder_depth"], patch)
+
+    def decoder() -> Decoder:
+        shape = {"frames": data.future, "channels": data.channels, "width": width, "patch": patch, "frame_width": net["frame_width"]}
+        return _part(f"vidssl.nets.decoders.{net['decoder']}", **shape)
+
     inference = build(_whole(spec["inference"])) if spec["inference"] else None
     target = None
     if latent.dim and (inference is None or inference.encodes):
-        frames = data.past + data.future
-        target = _part("vidssl.nets.encoders.ClipEncoder", frames=frames, channels=data.channels, width=width, depth=net["encoder_depth"], patch=patch)
+        target = encoder(data.past + data.future)
+        if spec["target"] == "error":  # sees what a predictor without z got wrong
+            guess = _part("vidssl.nets.predictors.MixPredictor", width=width, latent=0, depth=net["depth"])
+            target = ErrorEncoder(encoder(data.past), guess, decoder(), target)
+        elif spec["target"] != "clip":
+            raise UserError(f"the target encoder sees the 'clip' or the 'error' of a predictor without z; got target {spec['target']!r}")
     if spec["predictor"]:
         predictor = build(_whole(_sized(spec["predictor"], width)))
     else:
         predictor = _part("vidssl.nets.predictors.MixPredictor", width=width, latent=latent.slots * latent.dim, depth=net["depth"])
-    decoder = _part(f"vidssl.nets.decoders.{net['decoder']}", frames=data.future, channels=data.channels, width=width, patch=patch, frame_width=net["frame_width"])
-    return PixelEnergy(data.size, encoder, target, latent, predictor, decoder, float(spec["price"]), inference)
+    return PixelEnergy(data.size, encoder(data.past), target, latent, predictor, decoder(), float(spec["price"]), inference)
 
 
 def draws(energy: PixelEnergy, x: Tensor) -> bool:

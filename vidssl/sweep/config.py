@@ -17,7 +17,7 @@ from vidssl.house import find_config
 from vidssl.types import UserError
 
 SECTIONS = {"data", "network", "training", "probe", "scores", "seeds", "limiters"}
-PARTS = {"latent", "inference", "objective", "price", "predictor"}
+PARTS = {"latent", "inference", "objective", "price", "predictor", "target"}
 
 
 @dataclass
@@ -63,7 +63,7 @@ def _points(limiter: str, entry: Any, where: str) -> list[tuple[str, str, dict[s
     """Name, value and parts of each value of a limiter's knob."""
     if not isinstance(entry, dict) or "latent" not in entry or set(entry) - PARTS - {"knob", "values"}:
         raise UserError(f"a limiter has a latent, and may have {', '.join(sorted(PARTS - {'latent'}))}, knob and values; {limiter} in {where} has {entry}")
-    parts = {"inference": None, "objective": {}, "price": 1.0, "predictor": None, **{k: v for k, v in entry.items() if k in PARTS}}
+    parts = {"inference": None, "objective": {}, "price": 1.0, "predictor": None, "target": "clip", **{k: v for k, v in entry.items() if k in PARTS}}
     if "knob" not in entry:
         return [(limiter, "on", parts)]
     made = []

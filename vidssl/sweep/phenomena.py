@@ -39,6 +39,7 @@ def spec_of_run(latent: str, world: dict[str, Any] = FORK, seed: int = 0, steps:
         "training": {"clips": 8192, "steps": steps, "batch": 64, "lr": 4e-3, "scale": SCALE},
         "latent": {"class_path": f"vidssl.latents.{latent}", "init_args": more},
         "inference": None,
+        "target": "clip",
         "price": price,
         "seed": seed,
         **parts,
