@@ -8,7 +8,7 @@ import pytest
 import torch
 from models import WIDTH
 
-from vidssl.latents.sparse import Sparse
+from vidssl.latents.sparse import Sparse, rectified
 from vidssl.latents.sparse_variance import SparseVariance
 from vidssl.nets.layout import Frames, Places
 
@@ -40,6 +40,21 @@ def test_lista_by_hand(layout: object) -> None:
     torch.testing.assert_close(found.penalty, code.sum((1, 2)))
     torch.testing.assert_close(found.z, torch.einsum("bsn,nd->bsd", code, z.dictionary()))
     assert (found.rate_bits > 0).all()
+
+
+def test_silent_units_keep_a_tenth_of_the_gradient() -> None:
+    drive = torch.tensor([-2.0, -0.5, 0.5, 3.0], requires_grad=True)
+    code = rectified(drive)
+    assert torch.equal(code.detach(), drive.detach().clamp(min=0))
+    code.sum().backward()
+    torch.testing.assert_close(drive.grad, torch.tensor([0.1, 0.1, 1.0, 1.0]))
+
+
+def test_silence_costs_nothing_and_pushes_nowhere() -> None:
+    """The price has no gradient at 0, or it would drive silent units ever further down."""
+    z, code = Sparse(WIDTH, 3, 2), torch.tensor([[0.0, 2.0, 0.0]], requires_grad=True)
+    z.price(maps(1)[0], code).sum().backward()
+    assert torch.equal(code.grad, torch.tensor([[0.0, 1.0, 0.0]]))
 
 
 def test_a_code_has_the_length_that_its_model_says() -> None:
