@@ -105,8 +105,8 @@ def train_cell(spec: dict[str, Any], device: str = "cpu", report: Callable[[floa
     torch.manual_seed(seed)
     energy = make_energy(spec, data).to(device)
     objective = _objective(spec["objective"], training)
-    batches = _batches(train, training["batch"], seed)
-    return data, train, train_steps(training["steps"], energy, objective, batches, training["lr"], training.get("decay", 0.99), seed, report)
+    order = batches(train, training["batch"], seed)
+    return data, train, train_steps(training["steps"], energy, objective, order, training["lr"], training.get("decay", 0.99), seed, report)
 
 
 def make_energy(spec: dict[str, Any], data: ClipData) -> PixelEnergy:
@@ -179,7 +179,8 @@ def _data(section: str, clips: int) -> tuple[ClipData, Batch]:
     return data, Batch(torch.cat([p.x for p in parts]), torch.cat([p.y for p in parts]), torch.cat([p.key for p in parts]))
 
 
-def _batches(train: Batch, size: int, seed: int) -> Iterator[Batch]:
+def batches(train: Batch, size: int, seed: int) -> Iterator[Batch]:
+    """Endless shuffled batches of `size`, a pure function of the seed."""
     order = torch.Generator().manual_seed(seed)
     while True:
         for rows in torch.randperm(len(train.x), generator=order).split(size):

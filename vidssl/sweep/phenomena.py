@@ -17,10 +17,19 @@ from vidssl.data.worlds.noisy_tv import NoisyTV
 from vidssl.data.worlds.oracle import Truth, truth
 from vidssl.data.worlds.rates import critical_price
 from vidssl.data.worlds.wind import Wind
+from vidssl.energy.base import LatentEnergy
+from vidssl.energy.embedding import EmbeddingEnergy
 from vidssl.energy.predictive import PixelEnergy
 from vidssl.evaluation.evaluate import evaluate
 from vidssl.evaluation.truth import information_bits
-from vidssl.sweep.cell import train_cell
+from vidssl.latents.base import Latent
+from vidssl.latents.gaussian import GaussianLearned
+from vidssl.nets.encoders import ClipEncoder
+from vidssl.nets.predictors import MixPredictor
+from vidssl.objectives.limited import LimitedLatent
+from vidssl.sweep.cell import batches, train_cell
+from vidssl.training.budget import train_steps
+from vidssl.types import Batch
 
 Row = dict[str, Any]
 Report = Callable[[str], None]
@@ -140,29 +149,71 @@ def _pixel_rate(known: Truth, price: float) -> float:
 
 
 def noise(seed: int, report: Report) -> Iterator[Row]:
-    """In pixels a coin-flip pixel of amplitude a is told when a > sqrt(2 price), however useless."""
+    """In pixels a coin-flip pixel of amplitude a is told when a > sqrt(2 price), however useless. An embedding that was made to predict leaves it out."""
     price = 0.05
     threshold = math.sqrt(2 * price)
     for amplitude in (0.6 * threshold, 2.5 * threshold):
         report(f"amplitude {amplitude:.2f}")
         arguments = {"size": 20, "past": 3, "future": 4, "side": 3, "speed": 1, "patch": 4, "amplitude": amplitude}
-        spec = spec_of_run("gaussian.GaussianLearned", {"class_path": "vidssl.data.worlds.noisy_tv.NoisyTV", "init_args": arguments}, seed, 1200, price, dim=64)
-        data, _, spent = train_cell(spec)
-        assert isinstance(spent.energy, PixelEnergy) and isinstance(data.world, NoisyTV)
-        told, useful = told_of(spent.energy, data.world)
-        wasted = max(0.0, told - useful)
+        world = {"class_path": "vidssl.data.worlds.noisy_tv.NoisyTV", "init_args": arguments}
+        spec = spec_of_run("gaussian.GaussianLearned", world, seed, 1200, price, dim=64)
+        data, train, spent = train_cell(spec)
+        assert isinstance(data.world, NoisyTV) and isinstance(spent.energy, PixelEnergy)
         above = amplitude > threshold
-        yield {
-            "setting": f"amplitude {amplitude:.2f}, threshold {threshold:.2f}",
-            "measure": "bits of z about the noise (of 64 futures, 6 at most)",
-            "predicted": "several" if above else "near 0",
-            "measured": wasted,
-            "holds": wasted > 1 if above else wasted < 0.5,
-        }
+        yield _waste(spent.energy, data.world, f"pixels, amplitude {amplitude:.2f}, threshold {threshold:.2f}", several=above)
+    report("a teacher that predicts pixels without z")
+    _, _, plain = train_cell(spec_of_run("none.NoLatent", world, seed, 600))
+    assert isinstance(plain.energy, PixelEnergy)
+    report("in its embedding")
+    torch.manual_seed(seed)
+    energy = _embedding(plain.energy.encoder, spent.energy, GaussianLearned(48, 64))
+    share = price / _critical(spent.energy.seen, data.world)  # as cheap, measured by what there is to tell, as in pixels
+    energy.price.fill_(share * _critical(energy.seen, data.world))
+    scale = float(energy.seen(*_clips(train)).var(0).sum())
+    learned = train_steps(1200, energy, LimitedLatent(scale), batches(train, 64, seed), 4e-3, 0.99, seed)
+    assert isinstance(learned.energy, EmbeddingEnergy)
+    yield _waste(learned.energy, data.world, f"embedding, amplitude {amplitude:.2f}", several=False)
+
+
+def _waste(energy: LatentEnergy, world: NoisyTV, setting: str, several: bool) -> Row:
+    told, useful = told_of(energy, world)
+    wasted = max(0.0, told - useful)
+    return {
+        "setting": f"{setting}; about the direction {useful:.2f}",
+        "measure": "bits of z about the noise (of 64 futures, 6 at most)",
+        "predicted": "several" if several else "near 0",
+        "measured": wasted,
+        "holds": wasted > 1 if several else wasted < 0.5,
+    }
+
+
+def _clips(train: Batch, count: int = 256) -> tuple[torch.Tensor, torch.Tensor]:
+    some = Batch(train.x[:count], train.y[:count], train.key[:count]).unit()
+    return some.x, some.y
+
+
+def _embedding(teacher: ClipEncoder, pixels: PixelEnergy, latent: Latent) -> EmbeddingEnergy:
+    """The same networks as the pixel model's, new, around a frozen teacher."""
+    encoder = ClipEncoder(pixels.past, pixels.channels, 48, 1, 4)
+    target = ClipEncoder(pixels.past + pixels.future, pixels.channels, 48, 1, 4)
+    predictor = MixPredictor(48, latent.slots * latent.dim, 2)
+    return EmbeddingEnergy(pixels.size, pixels.future, encoder, target, latent, predictor, teacher, 1.0)
 
 
 @torch.no_grad()
-def told_of(energy: PixelEnergy, world: NoisyTV, pasts: int = 8, draws: int = 64) -> tuple[float, float]:
+def _critical(seen: Callable[[torch.Tensor, torch.Tensor], torch.Tensor], world: NoisyTV, pasts: int = 8) -> float:
+    """The price above which z falls silent, in whatever space futures are seen: twice the largest variance of the future given the past."""
+    generator, found = torch.Generator().manual_seed(0), 0.0
+    for i in range(pasts):
+        episode = world.episode(1, i)
+        known = truth(world, episode.state, generator, 1, 64)
+        x = (episode.x.float() / 255).expand(64, -1, -1, -1, -1)
+        found += critical_price(Truth(seen(x, known.y).cpu(), known.p, known.modes, False))
+    return found / pasts
+
+
+@torch.no_grad()
+def told_of(energy: LatentEnergy, world: NoisyTV, pasts: int = 8, draws: int = 64) -> tuple[float, float]:
     """I(z; y | x) and I(z; direction | x) in bits, from `draws` futures of each past; the first is at most log2 of their number.
 
     The second is the information left when the futures of one direction, whatever their noise, count as one.
