@@ -58,7 +58,7 @@ def latent(name: str) -> Latent:
         "vq_slots": lambda: VQ(WIDTH, 8, dim=4, layout=Frames(6)),
         "fsq": lambda: FSQ(WIDTH, [5, 4]),
         "fsq_slots": lambda: FSQ(WIDTH, [3, 2], layout=Frames(6), chained=True),
-        "lfq": lambda: LFQ(WIDTH, 4),
+        "lfq": lambda: LFQ(WIDTH, 4, chained=False),
         "rvq": lambda: RVQ(WIDTH, 4, depth=2, dim=4),
         "rvq_slots": lambda: RVQ(WIDTH, 8, depth=3, dim=4, layout=Frames(6)),
         "quantised": lambda: Quantised(WIDTH, 3),

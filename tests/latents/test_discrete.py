@@ -122,13 +122,24 @@ def test_fsq_takes_the_nearest_level(levels: int) -> None:
 
 
 def test_fsq_straight_through_gradient_is_the_tanhs() -> None:
-    z, (context, target) = shaken(FSQ(WIDTH, [4, 3])), maps()
+    z, (context, target) = shaken(FSQ(WIDTH, [4, 3], reach=None)), maps()
     weight = torch.tensor([1.0, -2.0])
     (z.infer(context, target).z * weight).sum().backward()
     got = z.to_vector.map.mlp[-1].bias.grad.clone()
     z.zero_grad()
     (z.vectors(context, target).tanh() * weight).sum().backward()
     torch.testing.assert_close(got, z.to_vector.map.mlp[-1].bias.grad)
+
+
+def test_fsq_is_not_pushed_out_of_reach_but_comes_back() -> None:
+    z = FSQ(WIDTH, [4], reach=1.5)
+    v = torch.tensor([-3.0, -1.0, 1.0, 3.0])[:, None, None].requires_grad_()
+    z.vectors = lambda context, target: v
+    context = torch.zeros(4, WIDTH, 1, 1)
+    for push, expected in ((-1.0, [0.0, -1.0, -1.0, -1.0]), (1.0, [1.0, 1.0, 1.0, 0.0])):  # a descent goes against the gradient
+        v.grad = None
+        (-push * z.infer(context, None).z.sum()).backward()
+        assert (-v.grad).flatten().tolist() == expected
 
 
 def test_levels_that_say_nothing_are_refused() -> None:

@@ -6,7 +6,8 @@ say `bits` bits a slot and pays -log2 p(c | x) under a learned conditional prior
 
 Failure modes. H(E q) wants codes used evenly: wrong where the futures' odds are uneven (1/2, 1/4, 1/8, 1/8), unless they even out over
 pasts; gamma 0 turns it off. It is a term of the batch, so the training loss of a clip depends on its neighbours; z, rates and energies never
-do. At t = 100, as in public code, its gradient reaches |v| < 0.01 only.
+do. At t = 100, as in public code, its gradient reaches |v| < 0.01 only. Under a prior that is a product over signs (`chained: false`), in a trial
+with four futures and four bits, 1.75 bits cost 3.5, and two draws in three were no future at all.
 """
 
 from __future__ import annotations
@@ -42,7 +43,7 @@ class LFQ(Discrete):
         gamma: float = 1.0,
         sharpness: float = 1.0,
         commitment: float = 0.25,
-        chained: bool = False,
+        chained: bool = True,
     ) -> None:
         super().__init__(width, bits, [2] * bits, layout, chained)
         self.weight, self.gamma, self.sharpness, self.commitment = weight, gamma, sharpness, commitment
@@ -81,9 +82,9 @@ class LFQ(Discrete):
 
 
 def _over_processes(mean: Tensor) -> Tensor:
-    """The mean over processes, with gradient to each process's share."""
+    """The mean over processes; its gradient is this process's share, as gradients are averaged over processes afterwards."""
     if not (dist.is_available() and dist.is_initialized()):
         return mean
-    from torch.distributed.nn.functional import all_reduce
-
-    return all_reduce(mean) / dist.get_world_size()
+    everywhere = mean.detach().clone()
+    dist.all_reduce(everywhere)
+    return everywhere / dist.get_world_size() + (mean - mean.detach())

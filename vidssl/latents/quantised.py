@@ -7,7 +7,8 @@ al. 2018 (Minnen et al. 2018 for the mean). Capacity is unlimited in name; the p
 
 Failure modes. With a cell wider than what the encoder says at first, z is noise and the networks may learn to be deaf to it: see `gain`. Decoders are
 trained on noisy and used on rounded z: where few cells are used the two differ. Over discrete futures one
-Gaussian a number gives weight to, and draws, cells between the modes; and numbers are drawn apart, which mixes futures.
+Gaussian a number gives weight to, and draws, cells between the modes, and numbers are drawn apart: in a trial with four futures 1.75 bits cost
+4.2, and a quarter of the draws were no future at all.
 """
 
 from __future__ import annotations
