@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import math
 import os
+import threading
+import time
 import traceback
 from collections.abc import Callable, Iterable
 from concurrent.futures import Future, ProcessPoolExecutor, as_completed
@@ -68,7 +70,7 @@ def _all(cells: list[Cell], folder: Path, jobs: int, devices: list[str]) -> Iter
     left = list(enumerate(cells))
     while left:
         # spawned: a fork would copy a used thread pool, and CUDA cannot be used in one
-        with ProcessPoolExecutor(jobs, get_context("spawn"), initializer=_alone) as pool:
+        with ProcessPoolExecutor(jobs, get_context("spawn"), initializer=_alone, initargs=(os.getpid(),)) as pool:
             running: dict[Future, tuple[int, Cell]] = {
                 pool.submit(_cell, cell, folder / "cells" / cell.name, devices[i % len(devices)]): (i, cell) for i, cell in left
             }
@@ -90,11 +92,19 @@ def _all(cells: list[Cell], folder: Path, jobs: int, devices: list[str]) -> Iter
             yield cell.name, why
 
 
-def _alone() -> None:
+def _alone(parent: int) -> None:
+    """One thread, and no life after the sweep that started this process: a killed sweep must not go on in the dark."""
     import torch
 
     torch.set_num_threads(1)
     os.environ["OMP_NUM_THREADS"] = "1"
+
+    def watch() -> None:
+        while os.getppid() == parent:
+            time.sleep(1)
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
 
 
 def _cell(cell: Cell, folder: Path, device: str) -> str | None:
