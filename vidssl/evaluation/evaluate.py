@@ -150,7 +150,9 @@ class _Job:
                 rows.append(code_scores(self.energy, x, futures, self.noise))
         scores = _means(rows)
         entropy, exact = scores.pop("entropy_bits"), scores.pop("exact") == 1
-        ideal = {"entropy_bits": entropy, "rate_bits": entropy, "mode_precision": 1.0}
+        ideal = {"entropy_bits": entropy, "mode_precision": 1.0}
+        if not self.known.differential:  # no code tells a continuum whole, so there is no best rate without a distortion
+            ideal["rate_bits"] = entropy
         perfect = {"mode_recall": 1.0, "total_variation": 0.0, "energy_calibration": 1.0, "energy_calibration_soft": 1.0, "energy_slope_soft": 1.0}
         ideal |= {k: v for k, v in perfect.items() if k in scores}
         if "information_bits" in scores:

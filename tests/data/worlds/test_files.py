@@ -13,6 +13,8 @@ from vidssl.data.worlds.base import World
 from vidssl.data.worlds.bounce import Bounce
 from vidssl.data.worlds.files import read, write
 from vidssl.data.worlds.fork import Fork
+from vidssl.data.worlds.noisy_tv import NoisyTV
+from vidssl.data.worlds.wind import Wind
 from vidssl.types import UserError
 
 
@@ -39,6 +41,21 @@ def test_videos_show_their_episodes(world: World, most: int, mean: float, tmp_pa
                 assert off.max() <= most and off.float().mean() <= mean
                 found = world.mode_of(episode.state, seen[None, world.past :].float() / 255)[0]
                 assert torch.equal(found, episode.mode)
+
+
+@pytest.mark.parametrize(("world", "most"), [(Wind(), 6), (NoisyTV(), 6), (NoisyTV(channels=3), 100)], ids=["wind", "noisy", "colour"])
+def test_worlds_of_many_futures_come_back_from_files(world: World, most: int, tmp_path: Path) -> None:
+    write(world, tmp_path / "w", 6, 3, seed=5)
+    files = read(tmp_path / "w")
+    assert type(files.world) is type(world) and files.world.arguments == {k: list(v) if isinstance(v, tuple) else v for k, v in world.arguments.items()}
+    for name in files.names:
+        with open_video(tmp_path / "w" / name) as video:
+            for start in range(0, 3 * files.frames, files.frames):
+                episode = files.episode(name, start)
+                seen = torch.from_numpy(video.get(list(range(start, start + files.frames)), world.size, world.channels))
+                assert (seen.int() - torch.cat([episode.x, episode.y]).int()).abs().max() <= most
+                found = world.mode_of(episode.state, seen[None, world.past :].float() / 255)
+                assert torch.equal(found, world.classes_of(episode.mode[None]) if isinstance(world, NoisyTV) else torch.zeros_like(found))
 
 
 def test_an_interrupted_write_goes_on_and_is_no_world_before_its_end(tmp_path: Path) -> None:

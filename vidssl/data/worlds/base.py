@@ -45,6 +45,7 @@ class World(ABC):
         size, channels: of a frame.
         factors: F, independent objects whose futures are drawn separately.
         wrong_kinds: names of this world's own impossible futures, for :meth:`wrong`.
+        differential: futures are a continuum, so that `surprise_bits` and `entropy_bits` are of densities and no lengths of codes.
         arguments: what the world was constructed with; it builds the same world again.
     """
 
@@ -56,6 +57,7 @@ class World(ABC):
     channels: int
     factors: int
     wrong_kinds: tuple[str, ...]
+    differential = False
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)

@@ -25,8 +25,8 @@ from vidssl.types import UserError
 MARK, UNDONE = "world.json", ".world.json"
 PACKAGE = "vidssl.data.worlds."
 CRF = 4
-"""Decoded grey frames of `Fork` are within 2 grey levels of the rendered ones and those of `Bounce` within 16, 0.1 on
-average. Colour is stored at half resolution in any mp4 that plays everywhere: coloured edges are off by up to 100."""
+"""Decoded grey frames of `Fork` are within 2 grey levels of the rendered ones, those of `Wind` and `NoisyTV` within 4 and those of
+`Bounce` within 16, 0.1 on average. Colour is stored at half resolution in any mp4 that plays everywhere: coloured edges are off by up to 100."""
 
 
 @dataclass

@@ -170,7 +170,7 @@ class Fork(World):
     def wrong(self, state: Tensor, kind: str, generator: torch.Generator) -> Tensor:
         """One object goes wrong: a `forbidden` direction between two allowed ones, or a `teleport` into another mode half-way."""
         rows, count = self._rows(state), len(self.p)
-        modes = self.draw(state, 1, generator)[0].tolist()
+        modes = super().draw(state, 1, generator)[0].tolist()  # directions alone, also where a subclass draws more
         tracks = [self._future(row, self._ways[k]) for row, k in zip(rows, modes)]
         f = int(torch.randint(self.factors, (), generator=generator))
         if kind == "forbidden":
