@@ -113,7 +113,7 @@ def read_sweep_folder(folder: Path) -> Sweep:
         for (limiter, value), members in grouped.items()
     ]
     sweep = Sweep(_ordered(points), {k: reference["spec"].get(k) for k in SHARED}, folder, failed)
-    wanted = [f"{p.limiter}-{p.value}-s{seed}" for p in points for seed in sweep.seeds if seed not in p.seeds]
+    wanted = [f"{p.limiter}-{p.value}-s{seed}" for p in sweep.points for seed in sweep.seeds if seed not in p.seeds]
     started = [p.name for p in sorted((folder / "cells").iterdir()) if p.is_dir() and p.name not in cells]
     sweep.missing = [name for name in dict.fromkeys(wanted + started) if name not in failed]
     return sweep

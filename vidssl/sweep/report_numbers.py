@@ -29,10 +29,8 @@ class Stat:
             return "–"
         if self.std is None or not math.isfinite(self.mean) or self.mean == self.std == 0:
             return show(self.mean)
-        if self.mean and abs(self.mean) < 1e-3 and self.std < 1e-3:
-            return f"{show(self.mean)} ± {show(self.std)}"
         size = max(abs(self.mean), self.std)
-        digits = 0 if size >= 100 else 1 if size >= 10 else 2 if size >= 0.1 else 3
+        digits = 0 if size >= 100 else 1 if size >= 10 else 2 if size >= 0.1 else 3 if size >= 0.01 else 4
         mean, spread = f"{self.mean:.{digits}f}", f"{self.std:.{digits}f}"
         mean = mean.lstrip("-") if not float(mean) else mean.replace("-", "−")
         return f"{mean} ± {spread[1:] if digits and spread.startswith('0') else spread}"

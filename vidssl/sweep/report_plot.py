@@ -82,8 +82,8 @@ def draw(title: str, panels: Sequence[Panel], legend: dict[str, list[Series]], c
 
 def _panel(panel: Panel) -> str:
     left, right, top, bottom = 50.0, panel.width - 14, 36.0, panel.height - 40
-    drawn = [*(p for s in panel.series for p in [*s.points, *s.seeds]), *(panel.curve[0] if panel.curve else [])]
-    x1 = math.log2(1 + max([x for x, _ in drawn] + [x for x, _ in panel.upright] + [1.0])) * 1.03
+    most = max([x for s in panel.series for x, _ in s.points + s.seeds] + [x for x, _ in panel.upright] + [1.0])
+    x1 = math.log2(1 + most) * 1.03
     scaled: Callable[[float], float] = (lambda y: math.log10(max(y, 1e-12))) if panel.log else float
     low, high = _range(panel, scaled)
 
@@ -108,7 +108,8 @@ def _panel(panel: Panel) -> str:
     if panel.level:
         made.append(line(left, up(panel.level[0]), right, up(panel.level[0]), INK, "5 4"))
     if panel.curve:
-        way = " ".join(f"{across(x):.1f},{up(y):.1f}" for x, y in panel.curve[0] if not panel.log or y > 0)
+        fine = [(x, y) for x, y in _between(panel.curve[0]) if low <= scaled(y) <= high and x <= most]
+        way = " ".join(f"{across(x):.1f},{up(y):.1f}" for x, y in fine)
         made.append(f'<polyline points="{way}" fill="none" stroke="{INK}" stroke-width="1.6" stroke-dasharray="5 4"/>')
     made += [f'<circle cx="{across(x):.1f}" cy="{up(y):.1f}" r="5.5" fill="#ffffff" stroke="{INK}" stroke-width="1.5"/>' for x, y in panel.ends]
     boxes: list[tuple[float, float]] = []
@@ -117,6 +118,12 @@ def _panel(panel: Panel) -> str:
     if panel.level:
         made.append(text(right, up(panel.level[0]) - 5 if up(panel.level[0]) > top + 18 else up(panel.level[0]) + 13, panel.level[1], 10.5, INK, "end"))
     return "".join(made)
+
+
+def _between(points: list[tuple[float, float]], parts: int = 40) -> list[tuple[float, float]]:
+    """More points on the straight lines between these, which are not straight on a bent axis."""
+    made = [(x0 + (x1 - x0) * k / parts, y0 + (y1 - y0) * k / parts) for (x0, y0), (x1, y1) in zip(points, points[1:], strict=False) for k in range(parts)]
+    return made + points[-1:]
 
 
 def _marks(series: Series, across: Callable, up: Callable, scaled: Callable, low: float, high: float, boxes: list[tuple[float, float]]) -> list[str]:

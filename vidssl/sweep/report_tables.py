@@ -29,7 +29,7 @@ class Table:
     def html(self) -> str:
         """In the page's style; a limiter's first row has a line above it."""
         meanings = self.meanings or [""] * len(self.heads)
-        head = "".join(f'<th scope="col"{_title(m)}>{escape(h)}</th>' for h, m in zip(self.heads, meanings, strict=True))
+        head = "".join(f'<th scope="col"{" class=name" if i < self.names else ""}{_title(m)}>{escape(h)}</th>' for i, (h, m) in enumerate(zip(self.heads, meanings, strict=True)))
         body, last = [], None
         for row in self.rows:
             first = "".join(f'<th scope="row">{escape(cell)}</th>' for cell in row[: self.names])
@@ -92,7 +92,7 @@ def control_table(sweep: Sweep) -> Table | None:
         if row.point.limiter not in worst or abs(row.worst_off) > abs(worst[row.point.limiter].worst_off):
             worst[row.point.limiter] = row
     rows = [
-        [r.point.limiter, knobs[id(r.point)], show(r.target), str(r.paid), _share(r.off), f"s{r.worst_seed}: {show(r.worst_paid)}", _share(r.worst_off), "◀ worst" if worst[r.point.limiter] is r else ""]
+        [r.point.limiter, knobs[id(r.point)], f"{r.target:g}", str(r.paid), _share(r.off), f"s{r.worst_seed}: {show(r.worst_paid)}", _share(r.worst_off), "◀ worst" if worst[r.point.limiter] is r else ""]
         for r in found
     ]
     heads = ["limiter", "knob", "target bits", "bits paid (native)", "off target", "worst seed", "its error", "of its limiter"]
