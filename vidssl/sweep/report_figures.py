@@ -14,7 +14,7 @@ from vidssl.sweep.report_plot import Panel, Series, draw
 Oracle = tuple[Curve, bool] | None
 CAPTIONS = {
     "rate-distortion.svg": "Squared error of the inferred z against the bits it pays under the probe prior. Marks: mean over seeds, lines join the values of one knob, faint dots are seeds. "
-    "Real-valued codes without noise are rounded; a short bar below their mark is the error before rounding. Low and left is good. Rings: the best answer without z, at 0 bits, and everything told, at H bits; the dashed curve is the best that any code can do.",
+    "Real-valued codes without noise are rounded; a short bar below their mark is the error before rounding. Low and left is good. Rings: the best answer without z, at 0 bits, and everything told, at H bits; the dashed curve, where there is one, is the best code's.",
     "rate-distortion-families.svg": "The same, one kind of code a panel, with the values of the knobs beside the marks; the other limiters in grey.",
     "coverage.svg": "Do drawn futures come as often as they should? Total variation 0 is perfect and 1 is disjoint; precision is the share of drawn futures that can happen; "
     "energy score and best-of-N are best near the dashed ideal, which draws from the truth.",
