@@ -24,7 +24,12 @@ def normal(shape: tuple[int, ...], like: Tensor, generator: torch.Generator | No
     return _rows("normal", shape, like, generator)
 
 
+def uniform(shape: tuple[int, ...], like: Tensor, generator: torch.Generator | None = None) -> Tensor:
+    """Uniform noise in [0, 1); a value below p is an event of probability p."""
+    return _rows("uniform", shape, like, generator)
+
+
 def gumbel(shape: tuple[int, ...], like: Tensor, generator: torch.Generator | None = None) -> Tensor:
     """Standard Gumbel noise; argmax(logits + gumbel) is a draw from softmax(logits)."""
-    uniform = _rows("uniform", shape, like.float(), generator).clamp_(1e-20, 1 - 1e-7)
-    return -(-uniform.log()).log()
+    open_ = uniform(shape, like.float(), generator).clamp_(1e-20, 1 - 1e-7)
+    return -(-open_.log()).log()
