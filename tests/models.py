@@ -6,18 +6,26 @@ import torch
 from torch import Tensor
 
 from vidssl.energy.predictive import PixelEnergy
+from vidssl.latents.balance import KLBalance
 from vidssl.latents.base import Latent
 from vidssl.latents.categorical import Categorical
+from vidssl.latents.channel import FixedSNR
+from vidssl.latents.delta import DeltaVAE
+from vidssl.latents.dropout import LatentDropout
+from vidssl.latents.erasure import Erasure
+from vidssl.latents.free_bits import FreeBits
 from vidssl.latents.gaussian import GaussianFixed, GaussianLearned
 from vidssl.latents.none import NoLatent
 from vidssl.latents.vq import VQ
+from vidssl.latents.wae import WAE
 from vidssl.nets.decoders import CopyDecoder, FetchDecoder
 from vidssl.nets.encoders import ClipEncoder
-from vidssl.nets.layout import Frames
+from vidssl.nets.layout import Frames, Places
 from vidssl.nets.predictors import MixPredictor
 
 WIDTH = 16
 LATENTS = ["none", "gaussian_fixed", "gaussian_learned", "gaussian_per_frame", "gaussian_fetched", "categorical", "categorical_slots", "vq", "vq_slots"]
+LATENTS += ["free_bits", "balance", "delta", "wae", "fixed_snr", "fixed_snr_places", "dropout", "dropout_per_frame", "erasure", "erasure_few"]
 
 
 def latent(name: str) -> Latent:
@@ -32,6 +40,16 @@ def latent(name: str) -> Latent:
         "categorical_slots": lambda: Categorical(WIDTH, 8, layout=Frames(6)),
         "vq": lambda: VQ(WIDTH, 8, dim=4),
         "vq_slots": lambda: VQ(WIDTH, 8, dim=4, layout=Frames(6)),
+        "free_bits": lambda: FreeBits(WIDTH, 3),
+        "balance": lambda: KLBalance(WIDTH, 3),
+        "delta": lambda: DeltaVAE(WIDTH, 2, layout=Frames(6)),
+        "wae": lambda: WAE(WIDTH, 3),
+        "fixed_snr": lambda: FixedSNR(WIDTH, 3),
+        "fixed_snr_places": lambda: FixedSNR(WIDTH, 1, layout=Places(8, 8), sigma=2.0),
+        "dropout": lambda: LatentDropout(WIDTH, 3, drop=0.2),
+        "dropout_per_frame": lambda: LatentDropout(WIDTH, 2, layout=Frames(6)),
+        "erasure": lambda: Erasure(WIDTH, 8),
+        "erasure_few": lambda: Erasure(WIDTH, 2, layout=Frames(2)),
     }[name]()
 
 

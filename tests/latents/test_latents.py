@@ -33,7 +33,9 @@ def test_shapes_and_capacity(name: str) -> None:
     found = z.candidates(context, target)
     assert found.z.shape[1:] == code.z.shape and found.nats.shape == found.z.shape[:2]
     assert (found.nats >= 0).all()
-    assert z.capacity_bits == {"none": 0, "categorical": 3, "categorical_slots": 18, "vq": 3, "vq_slots": 18}.get(name, math.inf)
+    stated = {"none": 0, "categorical": 3, "categorical_slots": 18, "vq": 3, "vq_slots": 18, "erasure": 8, "erasure_few": 4}
+    snr = {"fixed_snr": 1.5 * math.log2(5), "fixed_snr_places": 32 * math.log2(1.25)}
+    assert z.capacity_bits == pytest.approx((stated | snr).get(name, math.inf))
 
 
 @pytest.mark.parametrize("name", LATENTS)
