@@ -6,21 +6,25 @@ import torch
 from torch import Tensor
 
 from vidssl.energy.predictive import PixelEnergy
+from vidssl.latents.balance import KLBalance
 from vidssl.latents.base import Latent
 from vidssl.latents.categorical import Categorical
-from vidssl.latents.fsq import FSQ
-from vidssl.latents.gaussian import GaussianFixed, GaussianLearned
-from vidssl.latents.lfq import LFQ
-from vidssl.latents.none import NoLatent
-from vidssl.latents.quantised import Quantised
-from vidssl.latents.rvq import RVQ
+from vidssl.latents.channel import FixedSNR
+from vidssl.latents.delta import DeltaVAE
 from vidssl.latents.drawn import Drawn
+from vidssl.latents.dropout import LatentDropout
+from vidssl.latents.erasure import Erasure
+from vidssl.latents.free_bits import FreeBits
+from vidssl.latents.fsq import FSQ
 from vidssl.latents.gaussian import GaussianFixed, GaussianLearned
 from vidssl.latents.inference import Inference
 from vidssl.latents.irmae import IRMAE
+from vidssl.latents.lfq import LFQ
 from vidssl.latents.none import NoLatent
 from vidssl.latents.priors.bank import BankPrior
 from vidssl.latents.probed import Probed
+from vidssl.latents.quantised import Quantised
+from vidssl.latents.rvq import RVQ
 from vidssl.latents.search.best_of import BestOf
 from vidssl.latents.search.exhaustive import Exhaustive
 from vidssl.latents.search.fista import Fista
@@ -31,9 +35,10 @@ from vidssl.latents.sparse import Sparse
 from vidssl.latents.sparse_variance import SparseVariance
 from vidssl.latents.topk import TopK
 from vidssl.latents.vq import VQ
+from vidssl.latents.wae import WAE
 from vidssl.nets.decoders import CopyDecoder, FetchDecoder
 from vidssl.nets.encoders import ClipEncoder
-from vidssl.nets.layout import Frames
+from vidssl.nets.layout import Frames, Places
 from vidssl.nets.predictors import MixPredictor
 
 WIDTH = 16
@@ -42,6 +47,7 @@ LATENTS += ["fsq", "fsq_slots", "lfq", "rvq", "rvq_slots", "quantised"]
 LATENTS += ["irmae", "topk", "topk_levels", "sparse", "sparse_per_frame", "sparse_variance"]
 SEARCHED = ["best_of", "minimised", "minimised_gaussian", "refined", "fista", "exhaustive", "langevin"]
 """Models whose z is searched for; not all of their latents have an encoder."""
+LATENTS += ["free_bits", "balance", "delta", "wae", "fixed_snr", "fixed_snr_places", "dropout", "dropout_per_frame", "erasure", "erasure_few"]
 
 
 def latent(name: str) -> Latent:
@@ -75,6 +81,16 @@ def latent(name: str) -> Latent:
         "fista": lambda: SparseVariance(WIDTH, 8, 3),
         "exhaustive": lambda: TopK(WIDTH, 6, 2, levels=1),
         "langevin": lambda: Drawn(3),
+        "free_bits": lambda: FreeBits(WIDTH, 3),
+        "balance": lambda: KLBalance(WIDTH, 3),
+        "delta": lambda: DeltaVAE(WIDTH, 2, layout=Frames(6)),
+        "wae": lambda: WAE(WIDTH, 3),
+        "fixed_snr": lambda: FixedSNR(WIDTH, 3),
+        "fixed_snr_places": lambda: FixedSNR(WIDTH, 1, layout=Places(8, 8), sigma=2.0),
+        "dropout": lambda: LatentDropout(WIDTH, 3, drop=0.2),
+        "dropout_per_frame": lambda: LatentDropout(WIDTH, 2, layout=Frames(6)),
+        "erasure": lambda: Erasure(WIDTH, 8),
+        "erasure_few": lambda: Erasure(WIDTH, 2, layout=Frames(2)),
     }[name]()
 
 

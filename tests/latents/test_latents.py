@@ -33,8 +33,9 @@ def test_shapes_and_capacity(name: str) -> None:
     found = z.candidates(context, target)
     assert found.z.shape[1:] == code.z.shape and found.nats.shape == found.z.shape[:2]
     assert (found.nats >= 0).all()
-    bits = {"none": 0, "categorical": 3, "categorical_slots": 18, "vq": 3, "vq_slots": 18, "lfq": 4, "rvq": 4, "rvq_slots": 54}
+    bits = {"none": 0, "categorical": 3, "categorical_slots": 18, "vq": 3, "vq_slots": 18, "lfq": 4, "rvq": 4, "rvq_slots": 54, "erasure": 8, "erasure_few": 4}
     bits |= {"fsq": math.log2(20), "fsq_slots": 6 * math.log2(6), "topk_levels": math.log2(28 * 9)}
+    bits |= {"fixed_snr": 1.5 * math.log2(5), "fixed_snr_places": 32 * math.log2(1.25)}
     assert z.capacity_bits == pytest.approx(bits.get(name, math.inf))
 
 

@@ -66,6 +66,7 @@ class Latent(Part, ABC):
         slots: S, how many z a clip has.
         dim: size of one slot's z; 0 for no latent at all.
         capacity_bits: the most that z can say about a future, known before training; may be inf.
+        floor_bits: the rate below which no price pushes it.
         priced: whether a higher price makes it say less: what a controller of the rate needs.
         encoded: whether it has an encoder; without one, the energy needs an inference that searches.
         units: U, symbols of a code. alphabet: how many values each takes, ``U`` numbers; empty for real numbers.
@@ -75,6 +76,7 @@ class Latent(Part, ABC):
     slots: int
     dim: int
     capacity_bits: float
+    floor_bits: float = 0.0
     priced: bool = False
     encoded: bool = True
     units: int = 0

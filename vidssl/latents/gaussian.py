@@ -48,10 +48,10 @@ class Gaussian(Latent):
         return Independent(Normal(mean, log_std.clamp(*LOG_STD).exp(), validate_args=False), 2, validate_args=False)
 
     @abstractmethod
-    def conditional_prior(self, context: Tensor) -> Independent:
+    def conditional_prior(self, context: Tensor) -> Distribution:
         """p(z | x), batch ``[B]``, event ``[S, dim]``."""
 
-    def posterior(self, context: Tensor, target: Tensor | None) -> Distribution | None:
+    def posterior(self, context: Tensor, target: Tensor | None) -> Independent:
         """q(z | x, y), batch ``[B]``, event ``[S, dim]``."""
         assert target is not None
         return self.normal(self.to_posterior(torch.cat((context, target), 1)))
@@ -63,7 +63,7 @@ class Gaussian(Latent):
         rate = kl_divergence(q, p).detach() / NATS_PER_BIT
         return Code(z.to(context.dtype), rate, self.penalty(q, p), z.detach().flatten(1))
 
-    def penalty(self, q: Independent, p: Independent) -> Tensor:
+    def penalty(self, q: Independent, p: Distribution) -> Tensor:
         """What the objective charges, ``[B]`` nats: KL(q || p) unless a limiter says otherwise."""
         return kl_divergence(q, p)
 
@@ -107,8 +107,8 @@ class GaussianFixed(Gaussian):
         return self.normal(context.new_zeros(len(context), self.slots, 2 * self.dim))
 
 
-class GaussianLearned(Gaussian):
-    """Gaussian z with a learned conditional prior p(z | x)."""
+class PriorLearned(Gaussian):
+    """Gaussian z with a learned conditional prior p(z | x); limiters differ in how they charge for it."""
 
     def __init__(self, width: int, dim: int, layout: Layout | None = None, start: float = 1.0) -> None:
         super().__init__(width, dim, layout, start)
@@ -117,3 +117,18 @@ class GaussianLearned(Gaussian):
     def conditional_prior(self, context: Tensor) -> Independent:
         """p(z | x) from the features of the past."""
         return self.normal(self.to_prior(context))
+
+    @abstractmethod
+    def penalty(self, q: Independent, p: Distribution) -> Tensor:
+        """What the objective charges, ``[B]`` nats."""
+
+
+class GaussianLearned(PriorLearned):
+    """Gaussian z with a learned conditional prior p(z | x), charged KL(q || p)."""
+
+    def __init__(self, width: int, dim: int, layout: Layout | None = None, start: float = 1.0) -> None:
+        super().__init__(width, dim, layout, start)
+
+    def penalty(self, q: Independent, p: Distribution) -> Tensor:
+        """KL(q || p)."""
+        return kl_divergence(q, p)

@@ -71,6 +71,11 @@ class TargetRate(LimitedLatent):
                 f"a target rate lies within the capacity of z; got target_bits {self.target_bits} and {name} with {capacity:g} bits: "
                 f"lower the target or enlarge the latent"
             )
+        if self.target_bits < energy.latent.floor_bits:
+            raise UserError(
+                f"a target rate is not below what z pays at any price; got target_bits {self.target_bits} and {name} with a floor of "
+                f"{energy.latent.floor_bits:g} bits: raise the target or lower the floor"
+            )
         if not energy.latent.priced:
             raise UserError(f"{name} has no price that could hold its rate at target_bits {self.target_bits}; set its own size instead")
 
