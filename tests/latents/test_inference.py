@@ -174,7 +174,8 @@ def test_gradient_of_the_minimum_is_the_gradient_at_the_minimum() -> None:
 def test_hinge_keeps_codes_from_shrinking_in_the_search() -> None:
     torch.manual_seed(0)
     latent, y = SparseVariance(WIDTH, 4, 3, deviation=0.5, weight=10.0), noise(20, 3)
-    latent.to_drive.raise_(slice(None), 0.5)
+    with torch.no_grad():
+        latent.compete.bias.add_(1.0)
     spread = {}
     for training in (True, False):
         latent.train(training)

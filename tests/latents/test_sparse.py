@@ -32,9 +32,11 @@ def test_lista_by_hand(layout: object) -> None:
     with torch.no_grad():
         z.inhibit.weight.copy_(0.3 * torch.randn(4, 4, generator=torch.Generator().manual_seed(1)))
     drive = z.to_drive(torch.cat((context, target), 1))
+    drive = (drive - drive.mean(-1, keepdim=True)) / (drive.var(-1, correction=0, keepdim=True) + 1e-5).sqrt()
+    bounded = torch.stack([row / max(1.0, float(row.abs().sum())) for row in z.inhibit.weight.detach()])
     code = drive.clamp(min=0)
     for _ in range(3):
-        code = (drive + torch.einsum("ij,bsj->bsi", z.inhibit.weight, code)).clamp(min=0)
+        code = (drive + torch.einsum("ij,bsj->bsi", bounded, code)).clamp(min=0)
     found = z.infer(context, target)
     torch.testing.assert_close(found.symbols, code.flatten(1))
     torch.testing.assert_close(found.penalty, code.sum((1, 2)))
@@ -141,7 +143,7 @@ def test_hinge_is_the_formula_and_only_in_training(layout: object) -> None:
     std = code.view(-1, 3).std(0, correction=0)
     hinge = 4.0 * (0.7 - std).clamp(min=0).square().sum()
     assert hinge > 0.1
-    torch.testing.assert_close(z.infer(context, target).penalty, code.sum(1) + hinge, rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(z.infer(context, target).penalty, code.sum(1) + hinge, rtol=5e-3, atol=1e-4)
     z.eval()
     torch.testing.assert_close(z.infer(context, target).penalty, code.sum(1))
 

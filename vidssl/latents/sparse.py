@@ -60,6 +60,7 @@ class SparseCode(Latent):
         self.units = self.slots * atoms
         self.step, self.decay, self.iterations = step, decay, iterations
         self.to_drive = self.layout.head(2 * width, atoms)
+        self.compete = nn.LayerNorm(atoms)
         self.inhibit = nn.Linear(atoms, atoms, bias=False)
         nn.init.zeros_(self.inhibit.weight)
         self.columns = nn.Parameter(F.normalize(torch.randn(atoms, dim), dim=-1))
@@ -82,10 +83,13 @@ class SparseCode(Latent):
     def encode(self, context: Tensor, target: Tensor | None) -> Tensor:
         """LISTA's guess, ``[B, U]``."""
         assert target is not None
-        drive = self.to_drive(torch.cat((context, target), 1)).float()
+        # units compete: without the norm all of them sink below 0 together, and come back in bursts that tear the run apart
+        drive = self.compete(self.to_drive(torch.cat((context, target), 1)).float())
+        # ISTA's own matrix, 1 - W D / L, enlarges nothing; a learned one without bound does, and gradients through it burst
+        inhibit = self.inhibit.weight / self.inhibit.weight.abs().sum(1, keepdim=True).clamp_min(1)
         code = rectified(drive)
         for _ in range(self.iterations):
-            code = rectified(drive + self.inhibit(code))
+            code = rectified(drive + code @ inhibit.T)
         return code.flatten(1)
 
     def infer(self, context: Tensor, target: Tensor | None, generator: torch.Generator | None = None) -> Code:
