@@ -81,7 +81,7 @@ def test_a_chain_explains_as_well_as_mean_field_can() -> None:
     surprise = -torch.distributions.MultivariateNormal(torch.zeros_like(y), w @ cov @ w.T + t * torch.eye(frames)).log_prob(y)
     best = surprise + 0.5 * (precision.diagonal().log().sum() - torch.logdet(precision)) - 0.5 * frames * math.log(2 * math.pi * t)
 
-    mean, log_std = torch.zeros(1, frames, 1, dtype=torch.float64, requires_grad=True), torch.zeros(1, frames, 1, dtype=torch.float64, requires_grad=True)
+    mean, log_std = (torch.zeros(1, frames, 1, dtype=torch.float64, requires_grad=True) for _ in range(2))
 
     def cost() -> torch.Tensor:
         q = Independent(Normal(mean, log_std.exp(), validate_args=False), 2, validate_args=False)

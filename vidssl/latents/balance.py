@@ -1,11 +1,12 @@
 """Gaussian z whose price moves the prior more than the posterior.
 
 Penalty: alpha KL(sg q || p) + (1 - alpha) KL(q || sg p), Hafner et al. 2021 ("Mastering Atari with Discrete World Models", section 2.2 and
-Algorithm 2; sg stops the gradient), with a learned prior p(z | x): p runs after q faster than q gives way to p, so that a prior which has
-learned nothing yet does not silence z. Rate: KL(q || p), which is also the penalty's value. Capacity: unlimited in name.
+Algorithm 2; sg stops the gradient), with a learned prior p(z | x): p runs after q faster than q gives way to p, so that a prior which has learned
+nothing yet does not silence z. Rate: KL(q || p), which is also the penalty's value. Capacity: unlimited in name.
 
-Who moves changes where it comes to rest: with p caught up, q feels only (1 - alpha) of the price, so that z says as much as at the price (1 - alpha) beta
-without balance (in the linear-Gaussian case exactly). Failure modes: those of any Gaussian z; compared at equal beta, it only seems to say more.
+Who moves changes where it comes to rest: with p caught up, q feels only (1 - alpha) of the price, so that z says as much as at the price (1 -
+alpha) beta without balance (in the linear-Gaussian case exactly). Failure modes: those of any Gaussian z; compared at equal beta, it only seems
+to say more.
 """
 
 from __future__ import annotations

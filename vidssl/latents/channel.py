@@ -4,13 +4,14 @@ z = m + sigma eps with m = tanh(encoder) and sigma a constant. Power is at most 
 
     dim / 2 * log2(1 + 1 / sigma^2) bits a slot
 
-(Shannon 1948, theorem 17; Cover & Thomas 2006, section 9.1), stated by `sigma` before training and kept by no one's good will. Rate: KL(q || r) with
-r = N(0, (1 + sigma^2) I), the output law of a Gaussian signal of full power. In the mean over clips it is at least the information I(z; y), for any r; each
-clip's is at most the capacity, as m^2 <= 1; and a silent m = 0 still pays some of it, so it is a bound and not a measure: `information_bits` is.
+(Shannon 1948, theorem 17; Cover & Thomas 2006, section 9.1), stated by `sigma` before training and kept by no one's good will. Rate: KL(q || r)
+with r = N(0, (1 + sigma^2) I), the output law of a Gaussian signal of full power. In the mean over clips it is at least the information I(z; y),
+for any r; each clip's is at most the capacity, as m^2 <= 1; and a silent m = 0 still pays some of it, so it is a bound and not a measure:
+`information_bits` is.
 
-Native prior: r, too. Failure modes: draws of r lie off the modes (a tanh never makes a Gaussian): fit a prior afterwards; capacity in numbers that
-nobody needs is not lent to those who do (few modes in many numbers end up blurred by noise). Without its noise the channel has no capacity to state, so
-inference by search is refused.
+Native prior: r, too. Failure modes: draws of r lie off the modes (a tanh never makes a Gaussian): fit a prior afterwards; capacity in numbers
+that nobody needs is not lent to those who do (few modes in many numbers end up blurred by noise). Without its noise the channel has no capacity
+to state, so inference by search is refused.
 """
 
 from __future__ import annotations

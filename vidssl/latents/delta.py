@@ -1,16 +1,17 @@
 """delta-VAE: a z for each future frame whose prior is correlated in time, while the posterior cannot be.
 
 Prior: z_t = a z_{t-1} + sqrt(1 - a^2) eps_t, z_1 = eps_1, in each number of z (Razavi et al. 2019, "Preventing Posterior Collapse with
-delta-VAEs", arXiv 1901.03416). q(z | x, y) is a product over frames, and no such product is the prior: whatever the encoder does, each clip pays at least
+delta-VAEs", arXiv 1901.03416). q(z | x, y) is a product over frames, and no such product is the prior: whatever the encoder does, each clip pays
+at least
 
     R >= dim / 2 * [(T - 2) ln(1 + a^2) - ln(1 - a^2)] nats,  T >= 2 frames,
 
-their committed rate, reached by m = 0 and s_t^2 = 1 - a^2 at both ends, (1 - a^2) / (1 + a^2) between them. Penalty and rate: the exact KL(q || p).
-Capacity: unlimited in name.
+their committed rate, reached by m = 0 and s_t^2 = 1 - a^2 at both ends, (1 - a^2) / (1 + a^2) between them. Penalty and rate: the exact KL(q ||
+p). Capacity: unlimited in name.
 
 A floor and not a cap, as :mod:`~vidssl.latents.free_bits`: ``floor_bits`` is paid in full even by a z that tells nothing, so the rate is not
-information. Failure modes: the price still silences all information above the floor; correlated draws make slow futures, and
-a future decided in one frame pays for it in the frames beside it.
+information. Failure modes: the price still silences all information above the floor; correlated draws make slow futures, and a future decided in
+one frame pays for it in the frames beside it.
 """
 
 from __future__ import annotations

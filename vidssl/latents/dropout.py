@@ -1,15 +1,16 @@
 """Latent drop-out: with probability p the decoder gets a draw of the prior in place of what z has to say.
 
-Henaff et al. 2019 ("Model-Predictive Policy Learning with Uncertainty Regularization for Driving in Dense Traffic", section 3.1): one coin
-for each slot of each clip; z ~ q with probability 1 - p, at the price KL(q || N(0, I)), otherwise z ~ N(0, I), free. A decoder that meets draws of the prior in training
-must make something of them, and learns to do without z.
+Henaff et al. 2019 ("Model-Predictive Policy Learning with Uncertainty Regularization for Driving in Dense Traffic", section 3.1): one coin for
+each slot of each clip; z ~ q with probability 1 - p, at the price KL(q || N(0, I)), otherwise z ~ N(0, I), free. A decoder that meets draws of
+the prior in training must make something of them, and learns to do without z.
 
-Penalty: (1 - p) KL, the coin's mean. Rate while training: the same, an upper bound of what the mixture of q and prior pays, by convexity. In eval mode
-nothing is dropped, so that energies do not depend on coins, and the rate is KL in full: distortion and rate belong to the same z. Hold a target of R bits
-in training and R / (1 - p) are measured. Capacity: unlimited in name.
+Penalty: (1 - p) KL, the coin's mean. Rate while training: the same, an upper bound of what the mixture of q and prior pays, by convexity. In eval
+mode nothing is dropped, so that energies do not depend on coins, and the rate is KL in full: distortion and rate belong to the same z. Hold a
+target of R bits in training and R / (1 - p) are measured. Capacity: unlimited in name.
 
-In the linear-Gaussian case a direction of variance v is told of iff v > beta / (2 (1 - p)): drop-out raises the threshold of posterior collapse. Failure
-mode: for dropped clips the best prediction is the mean of all futures, so the decoder hedges and even told futures come out shrunk towards it.
+In the linear-Gaussian case a direction of variance v is told of iff v > beta / (2 (1 - p)): drop-out raises the threshold of posterior collapse.
+Failure mode: for dropped clips the best prediction is the mean of all futures, so the decoder hedges and even told futures come out shrunk
+towards it.
 """
 
 from __future__ import annotations

@@ -1,18 +1,19 @@
 """A certain code whose law is pulled to N(0, I) as a whole: an auto-encoder with a maximum mean discrepancy.
 
-Penalty: MMD^2 between (z, h) and (eps, h), eps ~ N(0, I), h a summary of the past: Tolstikhin et al. 2018 (Wasserstein auto-encoders, section 3) and
-Zhao et al. 2019 (InfoVAE), jointly with the condition. The discrepancy of z alone would leave z free to tell of x, so that draws of N(0, I) would not
-fit the past at hand. With a kernel k on z and l on h, over pairs i != j of a batch (Gretton et al. 2012, lemma 6, unbiased):
+Penalty: MMD^2 between (z, h) and (eps, h), eps ~ N(0, I), h a summary of the past: Tolstikhin et al. 2018 (Wasserstein auto-encoders, section 3)
+and Zhao et al. 2019 (InfoVAE), jointly with the condition. The discrepancy of z alone would leave z free to tell of x, so that draws of N(0, I)
+would not fit the past at hand. With a kernel k on z and l on h, over pairs i != j of a batch (Gretton et al. 2012, lemma 6, unbiased):
 
     MMD^2 = mean of l(h_i, h_j) [k(z_i, z_j) - E k(z_i, eps) - E k(z_j, eps) + E k(eps, eps')],
 
-with the draws eps integrated out, in closed form for Gaussian kernels. k is a mean of Gaussian kernels of widths around that of N(0, I); l is one.
-h is the context pooled to 4x4, through a fixed random projection and standardised over the batch, without gradient: the past is not to be bent to suit.
+with the draws eps integrated out, in closed form for Gaussian kernels. k is a mean of Gaussian kernels of widths around that of N(0, I); l is
+one. h is the context pooled to 4x4, through a fixed random projection and standardised over the batch, without gradient: the past is not to be
+bent to suit.
 
 Rate: none; the code is certain, see operational rates in `evaluation/rates.py`. Capacity: infinite in name. A higher price brings z nearer to the
-prior and bounds no bits: any one-to-one map of futures to a Gaussian satisfies it (`priced` is False). Failure modes: the same; MMD^2 is
-small (0.03 for two numbers that are the past itself), so prices are in the hundreds or thousands; with few rows a batch it is mostly
-noise (take 64 or more; it is taken over the rows of one process); dependence on what the projection of h drops goes unseen.
+prior and bounds no bits: any one-to-one map of futures to a Gaussian satisfies it (`priced` is False). Failure modes: the same; MMD^2 is small
+(0.03 for two numbers that are the past itself), so prices are in the hundreds or thousands; with few rows a batch it is mostly noise (take 64 or
+more; it is taken over the rows of one process); dependence on what the projection of h drops goes unseen.
 """
 
 from __future__ import annotations
