@@ -129,7 +129,7 @@ def memory(seed: int, report: Report) -> Iterator[Row]:
     paid: list[float] = []
     for past in (3, 5, 8):
         report(f"{past} past frames")
-        arguments = {"size": 24, "past": past, "future": 4}
+        arguments = {"size": 32, "past": past, "future": 4}
         world = Wind(**arguments)
         spec = spec_of_run("gaussian.GaussianLearned", {"class_path": "vidssl.data.worlds.wind.Wind", "init_args": arguments}, seed, 800, 0.5, dim=4)
         spec["training"]["scale"] = 20.0
