@@ -4,9 +4,8 @@ Henaff et al. 2019 ("Model-Predictive Policy Learning with Uncertainty Regulariz
 each slot of each clip; z ~ q with probability 1 - p, at the price KL(q || N(0, I)), otherwise z ~ N(0, I), free. A decoder that meets draws of
 the prior in training must make something of them, and learns to do without z.
 
-Penalty: (1 - p) KL, the coin's mean. Rate while training: the same, an upper bound of what the mixture of q and prior pays, by convexity. In eval
-mode nothing is dropped, so that energies do not depend on coins, and the rate is KL in full: distortion and rate belong to the same z. Hold a
-target of R bits in training and R / (1 - p) are measured. Capacity: unlimited in name.
+Penalty: (1 - p) KL, the coin's mean. In eval mode nothing is dropped, so that energies do not depend on coins. Rate: KL in full, in training and
+after, so that a target in bits is one for z as it is used. Capacity: unlimited in name.
 
 In the linear-Gaussian case a direction of variance v is told of iff v > beta / (2 (1 - p)): drop-out raises the threshold of posterior collapse.
 Failure mode: for dropped clips the best prediction is the mean of all futures, so the decoder hedges and even told futures come out shrunk
@@ -49,10 +48,10 @@ class LatentDropout(Gaussian):
         return (1 - self.drop) * kl_divergence(q, p)
 
     def infer(self, context: Tensor, target: Tensor | None, generator: torch.Generator | None = None) -> Code:
-        """A draw of q; in training some slots are drawn from the prior instead, and the rate is less by as much."""
+        """A draw of q; in training some slots are drawn from the prior instead."""
         found = super().infer(context, target, generator)
         if not self.training:
             return found
         dropped = uniform((len(context), self.slots, 1), found.z.float(), generator) < self.drop
         z = torch.where(dropped, self.prior(context, 1, generator)[0], found.z)
-        return Code(z, (1 - self.drop) * found.rate_bits, found.penalty, z.detach().float().flatten(1))
+        return Code(z, found.rate_bits, found.penalty, z.detach().float().flatten(1))

@@ -14,6 +14,9 @@ Capacity: one bit a sign, `units` bits; sum of (1 - p_i) for what has been learn
 eval mode z is drawn as in training, and the prior draws erasures and signs alike. Free energies try all codes where there are few; otherwise the
 likeliest under q, every sign with p_i < 1/2 kept (the paper's deterministic representation), and the likeliest under p.
 
+A sign is that of the encoder's number less its mean, over the batch in training and a running one after it. Without that, on fork, all signs were
+the same for every future within 8 steps: a constant sign is a bias that the decoder uses at once, and a sign that varies is noise until it listens.
+
 Failure modes: signs repeat one another and each repetition is paid, since pi takes signs one by one (eight signs, four futures of 1.75 bits, 600
 steps, two seeds: 3.7 and 4.1 bits at a low price; at four and twelve times that price three to five signs were erased, and three runs of four
 paid 2.1 to 2.7 bits); two futures on one code, as a straight-through sign does not explore (the fourth run; one of two with four signs at the low
@@ -26,16 +29,20 @@ from __future__ import annotations
 import math
 
 import torch
+import torch.distributed as dist
 from torch import Tensor, nn
 from torch.distributions import Distribution, Independent, OneHotCategorical
 from torch.nn import functional as F
 
 from vidssl.latents.base import NATS_PER_BIT, Candidates, Code, Latent
 from vidssl.latents.categorical import ENUMERABLE, code_candidates, one_hot_draw
+from vidssl.nets.hold import hold
 from vidssl.nets.layout import Clip, Layout
 from vidssl.nets.noise import uniform
 
 LEAST = 1e-4  # of p_i and of 1 - p_i, so that no code costs infinitely much
+FOLLOW = 0.1  # of the way to each step's mean
+REACH = 2.0  # a tanh's gradient vanished on fork before the decoder listened, and with it all signs
 SPEED = 10.0  # Adam moves a parameter by its learning rate whatever the gradient; at 1 a short run leaves p_i where it was
 
 
@@ -49,6 +56,7 @@ class Erasure(Latent):
     """
 
     priced = True
+    centre: Tensor
 
     def __init__(self, width: int, dim: int, layout: Layout | None = None, erased: float = 0.1, unsure: float = 0.001) -> None:
         super().__init__()
@@ -59,7 +67,16 @@ class Erasure(Latent):
         self.unsure = unsure
         self.to_sign = self.layout.head(2 * width, dim)
         self.to_prior = self.layout.head(width, dim)
+        self.register_buffer("centre", torch.zeros(self.units))
         self.keep = nn.Parameter(torch.full((self.units,), math.log(1 / erased - 1) / SPEED))  # logits of 1 - p_i over SPEED
+
+    @torch.no_grad()
+    def _follow(self, raw: Tensor) -> None:
+        mean = raw.mean(0)
+        if dist.is_available() and dist.is_initialized():
+            dist.all_reduce(mean)
+            mean /= dist.get_world_size()
+        self.centre.lerp_(mean, FOLLOW)
 
     def kept_bits(self) -> Tensor:
         """Sum of 1 - p_i: the capacity of what has been learned, a number."""
@@ -69,9 +86,12 @@ class Erasure(Latent):
         return LEAST + (1 - 2 * LEAST) * (SPEED * self.keep.float()).sigmoid()
 
     def signs(self, context: Tensor, target: Tensor | None) -> Tensor:
-        """b, ``[B, U]`` of -1 and +1, with the gradient of tanh."""
+        """b, ``[B, U]`` of -1 and +1, straight-through."""
         assert target is not None
-        soft = self.to_sign(torch.cat((context, target), 1)).float().flatten(1).tanh()
+        raw = self.to_sign(torch.cat((context, target), 1)).float().flatten(1)
+        if self.training:
+            self._follow(raw.detach())
+        soft = hold(raw - (raw.mean(0) if self.training else self.centre), REACH)
         return torch.where(soft < 0, -1.0, 1.0) + (soft - soft.detach())
 
     def sure(self, context: Tensor) -> Tensor:

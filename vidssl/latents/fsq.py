@@ -18,6 +18,7 @@ from torch import Tensor
 
 from vidssl.latents.base import NATS_PER_BIT, Code
 from vidssl.latents.discrete import Discrete
+from vidssl.nets.hold import hold
 from vidssl.nets.layout import Layout
 
 
@@ -50,25 +51,10 @@ class FSQ(Discrete):
         """The nearest levels with the straight-through gradient; the penalty -log p(c | x) moves the prior only."""
         vectors = self.vectors(context, target)
         symbols = self.nearest(vectors)
-        nats, slope = self.price(context, symbols), vectors.tanh() if self.reach is None else _Hold.apply(vectors, self.reach)
+        nats, slope = self.price(context, symbols), vectors.tanh() if self.reach is None else hold(vectors, self.reach)
         z = self.embed(symbols) + (slope - slope.detach())
         return Code(z.to(context.dtype), nats.detach() / NATS_PER_BIT, nats, symbols)
 
     def embed(self, symbols: Tensor) -> Tensor:
         """Levels between -1 and 1, ``[..., U] -> [..., S, dim]``."""
         return 2 * symbols.unflatten(-1, (self.slots, self.dim)) / self.steps - 1
-
-
-class _Hold(torch.autograd.Function):
-    """The identity, whose gradient does not push numbers beyond +-reach further out."""
-
-    @staticmethod
-    def forward(ctx, v: Tensor, reach: float) -> Tensor:
-        ctx.save_for_backward(v)
-        ctx.reach = reach
-        return v.clone()
-
-    @staticmethod
-    def backward(ctx, gradient: Tensor) -> tuple[Tensor, None]:
-        (v,) = ctx.saved_tensors
-        return gradient.masked_fill((v.abs() > ctx.reach) & (gradient * v < 0), 0.0), None

@@ -136,10 +136,11 @@ class Probed(Wrapped):
     def tried(self, context: Tensor, target: Tensor | None, found: Candidates) -> Candidates:
         """-log p for certain codes, log q - log p for draws, and its mean over q where a noisy code is tried at its mean."""
         assert found.symbols is not None, f"{type(self.base).__name__} does not tell its code"
-        nats, q = self.probe.nats(context, found.symbols), self.base.posterior(context, target)
+        nats = self.probe.nats(context, found.symbols)
+        q = None if self.alphabet or not self.encoded or target is None else self.base.posterior(context, target)
         if found.drawn:
             nats = nats + self.base.log_q(context, target, found.symbols)
-        elif not (self.alphabet or q is None or isinstance(q, Exactly)):
+        elif not (q is None or isinstance(q, Exactly)):
             fixed = torch.Generator(context.device).manual_seed(0)
             # the same for every row, whatever stands beside it, and in every process
             noise = torch.randn((PAIRS, 1, *q.event_shape), device=q.mean.device, generator=fixed)
@@ -188,6 +189,10 @@ class Rounded(Wrapped):
         symbols = self.infer(context, target).symbols
         assert symbols is not None
         return Exactly(symbols)
+
+    def log_q(self, context: Tensor, target: Tensor | None, symbols: Tensor) -> Tensor:
+        """0: a rounded code is certain, also where the base's encoder, which a search has overruled, is not."""
+        return context.new_zeros(symbols.shape[:-1], dtype=torch.float32)
 
     def _snap(self, symbols: Tensor) -> Tensor:
         return (symbols.float() / self.cell).round() * self.cell

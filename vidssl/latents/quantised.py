@@ -69,7 +69,9 @@ class Quantised(Latent):
         else:
             z = vectors.detach().round() + (vectors - vectors.detach())
         nats = self.price(context, z.flatten(1))
-        return Code(z.to(context.dtype), nats.detach() / NATS_PER_BIT, nats, z.detach().flatten(1))
+        with torch.no_grad():  # bits of the code as it is used: a target in bits is one for rounded numbers
+            bits = self.price(context, vectors.round().flatten(1)) / NATS_PER_BIT
+        return Code(z.to(context.dtype), bits, nats, z.detach().flatten(1))
 
     def prior(self, context: Tensor, n: int, generator: torch.Generator | None = None) -> Tensor:
         """`n` draws of the Gaussian, rounded: each cell as often as it is probable, ``[n, B, S, dim]``."""
