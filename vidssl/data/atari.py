@@ -26,7 +26,8 @@ REPEAT, SKIP, RATE = 0.25, 4, 15
 SIDE = 210
 """Pixels. A screen has 210 rows of 160 wide pixels; columns are stretched to a square, as clips are cut out square and would lose rows."""
 CRF = 4
-"""Almost without loss, as in worlds; colour is stored at half resolution, as in any mp4 that plays everywhere."""
+"""Almost without loss, as in worlds: pixels are off by 1.6 of 255 on average (pong, breakout), but colour is stored at half resolution, as in any mp4
+that plays everywhere, so coloured edges are off by up to 102."""
 
 
 def _ale() -> Any:
