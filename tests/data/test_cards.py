@@ -15,7 +15,7 @@ FIELDS = {"name", "what", "source", "licence", "checksums", "splits", "protocol"
 
 
 def test_there_are_cards() -> None:
-    assert {"own-videos", "bounce", "fork", "wind", "noisy-tv"} <= {card.stem for card in CARDS}
+    assert {"own-videos", "bounce", "fork", "wind", "noisy-tv", "atari"} <= {card.stem for card in CARDS}
 
 
 @pytest.mark.parametrize("card", CARDS, ids=lambda card: card.stem)

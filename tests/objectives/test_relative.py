@@ -6,7 +6,7 @@ import torch
 from models import clips, model
 
 from vidssl.objectives.limited import LimitedLatent
-from vidssl.objectives.relative import RelativeLimitedLatent
+from vidssl.objectives.relative import RelativeLimitedLatent, RelativeTargetRate
 from vidssl.types import Batch, Moment
 
 
@@ -38,3 +38,13 @@ def test_a_still_clip_counts_without_infinities() -> None:
     still = x[:, -1:].expand(-1, 6, -1, -1, -1)
     weight = RelativeLimitedLatent(scale=4.0, offset=1.0).importance(Batch(x, still, torch.arange(3)))
     torch.testing.assert_close(weight, torch.full((3,), 0.5))
+
+
+def test_a_target_rate_moves_the_price_and_not_the_weights() -> None:
+    energy, (x, y) = model("gaussian_learned").train(), clips()
+    batch = Batch(x, y, torch.arange(3))
+    plain = RelativeLimitedLatent(scale=50.0, offset=2.0).loss(energy, batch, moment())
+    before = float(energy.price)
+    held = RelativeTargetRate(scale=50.0, offset=2.0, target_bits=1e-3).loss(energy, batch, moment())
+    torch.testing.assert_close(held.loss, plain.loss)
+    assert float(energy.price) > before, "more bits are paid than the target, so the price rises"

@@ -6,12 +6,16 @@ import json
 import math
 from pathlib import Path
 
+import numpy as np
 import pytest
 import yaml
 
 from vidssl.cli import main as command
+from vidssl.data.config import make_data
+from vidssl.data.encode import write_video
 from vidssl.house import room
-from vidssl.sweep.cell import run_cell
+from vidssl.nets.encoders import ChangeEncoder
+from vidssl.sweep.cell import make_energy, run_cell
 from vidssl.sweep.config import Cell, read_sweep
 from vidssl.sweep.run import run_sweep
 from vidssl.types import UserError
@@ -124,8 +128,74 @@ def test_wrong_configurations_are_refused(tmp_path: Path, changes: dict, say: st
         run_cell(cells(tmp_path, **changes)[0].spec)
 
 
+@pytest.fixture(scope="module")
+def videos(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Five small videos in which a square moves."""
+    folder = tmp_path_factory.mktemp("videos")
+    for i in range(5):
+        frames = np.zeros((30, 3, 16, 16), np.uint8)
+        for t in range(30):
+            frames[t, :, (t + i) % 12 : (t + i) % 12 + 4, 3 * i : 3 * i + 4] = 200
+        write_video(folder / f"{i}.mp4", frames)
+    return folder
+
+
+VIDEO = {
+    "data": {
+        "class_path": "vidssl.data.module.VideoData",
+        "init_args": {"folder": "not-there", "past": 3, "future": 4, "size": 16, "channels": 3, "hop": 2},
+    },
+    "network": {**SMALL["network"], "decoder": "FetchDecoder", "target_encoder": "ChangeEncoder"},  # type: ignore[dict-item]
+    "training": {**SMALL["training"], "offset": 0.5},  # type: ignore[dict-item]
+    "scores": {"futures": 3, "clips": 4},
+}
+
+
+def test_a_sweep_runs_on_a_folder_of_videos(tmp_path: Path, videos: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    found = {c.name: c.spec for c in read_sweep(written(tmp_path, **VIDEO), str(videos))}
+    for name in ("none-on-s0", "low-on-s0", "gaussian-0.5-s0"):
+        made = run_cell(found[name])
+        assert math.isfinite(made["distortion"]) and made["futures"]["futures"].shape == (6, 3, 4, 3, 16, 16)
+        for prior in ("native", "probe"):
+            assert {"psnr", "copy_last", "auroc"} <= made[prior].keys() and "total_variation" not in made[prior]
+    test = make_data(found["none-on-s0"]["data"]).clips("test")
+    whole = test.batch(0, list(range(len(test)))).unit()
+    assert made["without"] == pytest.approx(float((whole.y - whole.x[:, -1:]).square().sum((1, 2, 3, 4)).mean())), "the floor is copying"
+
+
+def test_the_network_may_choose_what_sees_targets(tmp_path: Path, videos: Path) -> None:
+    spec = read_sweep(written(tmp_path, **VIDEO), str(videos))[1].spec
+    assert type(make_energy(spec, make_data(spec["data"])).target_encoder) is ChangeEncoder
+    spec["network"]["target_encoder"] = "NoEncoder"
+    with pytest.raises(UserError, match="NoEncoder"):
+        make_energy(spec, make_data(spec["data"]))
+
+
+def test_the_training_section_chooses_the_objective() -> None:
+    from vidssl.sweep.cell import _objective
+
+    plain, relative = {"scale": 40.0}, {"scale": 40.0, "offset": 2.0}
+    made = [type(_objective(told, training)).__name__ for training in (plain, relative) for told in ({}, {"target_bits": 1.0})]
+    assert made == ["LimitedLatent", "TargetRate", "RelativeLimitedLatent", "RelativeTargetRate"]
+
+
+def test_a_folder_takes_the_place_of_the_one_that_is_named(tmp_path: Path, videos: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    video = written(tmp_path, **VIDEO)
+    assert all(c.spec["data"]["init_args"]["folder"] == str(videos) for c in read_sweep(video, str(videos)))
+    out = ["--output", str(tmp_path / "out")]
+    assert command(["sweep", str(video), *out]) == 2
+    error = capsys.readouterr().err
+    assert "'not-there'" in error and "--folder" in error and error.count("\n") == 1
+    assert command(["sweep", str(written(tmp_path)), "--folder", str(videos), *out]) == 2
+    assert "has none" in capsys.readouterr().err and not (tmp_path / "out").exists()
+
+
 @pytest.mark.parametrize("path", sorted((room("configs") / "sweeps").glob("*.yaml")), ids=lambda p: p.stem)
 def test_shipped_sweeps_can_be_read(path: Path) -> None:
     made = read_sweep(path)
     assert len({c.name for c in made}) == len(made)
-    assert {c.seed for c in made} == {0, 1, 2}
+    assert {c.seed for c in made} == ({0} if path.stem == "video" else {0, 1, 2})
+    head = [line for line in path.read_text().splitlines() if line.startswith("#")]
+    for word in ("Reproduces:", "Command:", "Time:", "Expect:"):
+        assert any(word in line for line in head), f"{path.name} does not say: {word}"

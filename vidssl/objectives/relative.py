@@ -11,7 +11,14 @@ from __future__ import annotations
 from torch import Tensor
 
 from vidssl.objectives.limited import LimitedLatent
+from vidssl.objectives.target_rate import TargetRate
 from vidssl.types import Batch
+
+
+def relative(batch: Batch, scale: float, offset: float) -> Tensor:
+    """1 / sqrt(scale * (c + offset)), ``[B]``."""
+    floor = (batch.y - batch.x[:, -1:]).square().sum((1, 2, 3, 4))
+    return (scale * (floor + offset)).rsqrt()
 
 
 class RelativeLimitedLatent(LimitedLatent):
@@ -28,6 +35,35 @@ class RelativeLimitedLatent(LimitedLatent):
         self.offset = offset
 
     def importance(self, batch: Batch) -> Tensor:
-        """1 / sqrt(scale * (c + offset)), ``[B]``."""
-        floor = (batch.y - batch.x[:, -1:]).square().sum((1, 2, 3, 4))
-        return (self.scale * (floor + self.offset)).rsqrt()
+        """:func:`relative`."""
+        return relative(batch, self.scale, self.offset)
+
+
+class RelativeTargetRate(TargetRate):
+    """:class:`TargetRate` on clips weighted by the floor of copying the last frame.
+
+    The bits that are held at the target are the mean over clips, each counting alike: what a clip weighs moves what z learns, not what it costs.
+
+    Args:
+        scale, offset: as in :class:`RelativeLimitedLatent`.
+        target_bits, warmup, start, gain, memory, least, most: as in :class:`TargetRate`.
+    """
+
+    def __init__(
+        self,
+        scale: float,
+        offset: float,
+        target_bits: float,
+        warmup: float = 0.2,
+        start: float = 0.0,
+        gain: float = 0.03,
+        memory: float = 0.9,
+        least: float = 1e-6,
+        most: float = 1e3,
+    ) -> None:
+        super().__init__(scale, target_bits, warmup, start, gain, memory, least, most)
+        self.offset = offset
+
+    def importance(self, batch: Batch) -> Tensor:
+        """:func:`relative`."""
+        return relative(batch, self.scale, self.offset)

@@ -23,15 +23,18 @@ from vidssl.data.module import ClipData
 from vidssl.data.worlds.oracle import truth
 from vidssl.energy.predictive import PixelEnergy
 from vidssl.evaluation.evaluate import evaluate
+from vidssl.evaluation.protocol import chosen
 from vidssl.evaluation.rates import mean_distortion, operational_step
 from vidssl.latents.base import Exactly
 from vidssl.latents.priors.bank import BankPrior
 from vidssl.latents.probed import Probed, Rounded
 from vidssl.nets.decoders import Decoder
-from vidssl.nets.encoders import ClipEncoder
+from vidssl.nets.encoders import Encoder
 from vidssl.nets.error_encoder import ErrorEncoder
 from vidssl.objectives.base import Objective
 from vidssl.objectives.limited import LimitedLatent
+from vidssl.objectives.relative import RelativeLimitedLatent, RelativeTargetRate
+from vidssl.objectives.target_rate import TargetRate
 from vidssl.spec import build
 from vidssl.training.budget import Spent, train_steps
 from vidssl.training.prior import fit_prior, gather, probe_for
@@ -57,7 +60,7 @@ def run_cell(spec: dict[str, Any], device: str = "cpu", report: Callable[[str, f
     assert isinstance(trained, PixelEnergy)
     probe, scores = spec["probe"], spec["scores"]
     clips = data.clips("test")
-    test = clips.batch(0, list(range(min(TRIED, len(clips))))).to(device).unit()
+    test = clips.batch(0, chosen(len(clips), TRIED)).to(device).unit()
     distortion = mean_distortion(trained, test.x, test.y)
     made: dict[str, Any] = {
         "distortion": distortion,
@@ -70,7 +73,7 @@ def run_cell(spec: dict[str, Any], device: str = "cpu", report: Callable[[str, f
 
     def scored(model: PixelEnergy, what: str, done: float) -> dict[str, Any]:
         report(what, done)
-        return evaluate(model, data, scores["futures"], scores["draws"], scores["pasts"], scores["clips"], 0, device)
+        return evaluate(model, data, scores["futures"], scores.get("draws", 1), scores.get("pasts", 1), scores["clips"], 0, device)
 
     if not trained.latent.units:
         made["native"] = made["probe"] = scored(trained, "scoring", 0.6)
@@ -115,8 +118,9 @@ def make_energy(spec: dict[str, Any], data: ClipData) -> PixelEnergy:
     width, patch = net["width"], net.get("patch", 4)
     latent = build(_whole(_sized(spec["latent"], width)))
 
-    def encoder(frames: int) -> ClipEncoder:
-        return ClipEncoder(frames, data.channels, width, net["encoder_depth"], patch)
+    def encoder(frames: int, kind: str = "ClipEncoder") -> Encoder:
+        shape = {"frames": frames, "channels": data.channels, "width": width, "depth": net["encoder_depth"], "patch": patch}
+        return _part(f"vidssl.nets.encoders.{kind}", **shape)
 
     def decoder() -> Decoder:
         shape = {"frames": data.future, "channels": data.channels, "width": width, "patch": patch, "frame_width": net["frame_width"]}
@@ -125,7 +129,7 @@ def make_energy(spec: dict[str, Any], data: ClipData) -> PixelEnergy:
     inference = build(_whole(spec["inference"])) if spec["inference"] else None
     target = None
     if latent.dim and (inference is None or inference.encodes):
-        target = encoder(data.past + data.future)
+        target = encoder(data.past + data.future, net.get("target_encoder", "ClipEncoder"))
         if spec["target"] == "error":  # sees what a predictor without z got wrong
             guess = _part("vidssl.nets.predictors.MixPredictor", width=width, latent=0, depth=net["depth"])
             target = ErrorEncoder(encoder(data.past), guess, decoder(), target)
@@ -155,7 +159,8 @@ def certain(energy: PixelEnergy, test: Batch) -> bool:
 
 @torch.no_grad()
 def _shown(energy: PixelEnergy, test: Batch) -> dict[str, np.ndarray]:
-    x, y = test.x[:SHOWN_PASTS], test.y[:SHOWN_PASTS]
+    rows = chosen(len(test.x), SHOWN_PASTS)
+    x, y = test.x[rows], test.y[rows]
     made = energy.eval().sample(x, SHOWN_FUTURES, torch.Generator().manual_seed(0))
     return {"x": to_uint8(x).cpu().numpy(), "y": to_uint8(y).cpu().numpy(), "futures": to_uint8(made).cpu().numpy()}
 
@@ -174,7 +179,7 @@ def _data(section: str, clips: int) -> tuple[ClipData, Batch]:
     """The data and its training clips as uint8: read once for all cells of a process."""
     data = make_data(yaml.safe_load(section), "the data of the sweep")
     train = data.clips("train")
-    rows = list(range(min(clips, len(train))))
+    rows = chosen(len(train), clips)  # of many videos a part of each
     parts = [train.batch(0, rows[i : i + 256]) for i in range(0, len(rows), 256)]
     return data, Batch(torch.cat([p.x for p in parts]), torch.cat([p.y for p in parts]), torch.cat([p.key for p in parts]))
 
@@ -189,11 +194,16 @@ def batches(train: Batch, size: int, seed: int) -> Iterator[Batch]:
 
 
 def _objective(told: dict[str, Any], training: dict[str, Any]) -> Objective:
-    """The cell's objective: by default `LimitedLatent`; `TargetRate` with a target; another by its class path."""
-    from vidssl.objectives.target_rate import TargetRate
-
-    arguments = {"scale": training["scale"], **{k: v for k, v in told.items() if k != "class_path"}}
-    kind: type[Objective] = TargetRate if "target_bits" in arguments else LimitedLatent
+    """The cell's objective: by default `LimitedLatent`; `TargetRate` with a target; the relative ones with an offset; another by its class path."""
+    shared = {key: training[key] for key in ("scale", "offset") if key in training}
+    arguments = {**shared, **{k: v for k, v in told.items() if k != "class_path"}}
+    kinds = {
+        (False, False): LimitedLatent,
+        (True, False): TargetRate,
+        (False, True): RelativeLimitedLatent,
+        (True, True): RelativeTargetRate,
+    }
+    kind: type[Objective] = kinds["target_bits" in arguments, "offset" in arguments]
     if "class_path" in told:
         module, _, name = str(told["class_path"]).rpartition(".")
         if not module.startswith("vidssl.objectives."):

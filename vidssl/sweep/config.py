@@ -40,11 +40,15 @@ class Cell:
         return f"{self.limiter}-{self.value}-s{self.seed}"
 
 
-def read_sweep(name: str | Path) -> list[Cell]:
+def read_sweep(name: str | Path, folder: str | None = None) -> list[Cell]:
     """The cells of a configuration, seed by seed, so that a sweep that is cut short has whole seeds.
 
+    Args:
+        name: a YAML file, or a shipped one.
+        folder: of videos, in place of the one that the data section names.
+
     Raises:
-        UserError: a section that is missing or unknown, or a limiter that is not described as it should be.
+        UserError: a section that is missing or unknown, a limiter that is not described as it should be, or a folder for data that has none.
     """
     path = find_config(name)
     try:
@@ -55,8 +59,17 @@ def read_sweep(name: str | Path) -> list[Cell]:
         got = sorted(map(str, told)) if isinstance(told, dict) else type(told).__name__
         raise UserError(f"a sweep has the sections {', '.join(sorted(SECTIONS))}; {path} has {got}")
     points = [point for limiter, entry in told["limiters"].items() for point in _points(limiter, entry, str(path))]
+    if folder is not None:
+        told["data"] = _on(folder, told["data"], str(path))
     shared = {key: told[key] for key in ("data", "network", "training", "probe", "scores")}
     return [Cell(limiter, value, seed, {**shared, **parts, "seed": seed}) for seed in told["seeds"] for limiter, value, parts in points]
+
+
+def _on(folder: str, data: dict[str, Any], where: str) -> dict[str, Any]:
+    """The data section with another folder."""
+    if "folder" not in data.get("init_args", {}):
+        raise UserError(f"--folder stands in for the folder of the data section; the data of {where} has none, got {folder!r}: leave it out")
+    return {**data, "init_args": {**data["init_args"], "folder": folder}}
 
 
 def _points(limiter: str, entry: Any, where: str) -> list[tuple[str, str, dict[str, Any]]]:
