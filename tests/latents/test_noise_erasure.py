@@ -53,7 +53,7 @@ def test_price_is_the_kl_by_enumeration() -> None:
 
 @torch.no_grad()
 def test_draws_of_both_follow_their_laws() -> None:
-    z, (context, target) = shaken(2, layout=Frames(2)), maps(b=1)
+    z, (context, target) = shaken(2, layout=Frames(2)).eval(), maps(b=1)
     assert z.alphabet == (3,) * 4 and z.capacity_bits == 4
     n = 20_000
     p, q = z.log_prior(context)[0].exp(), z.posterior(context, target).base_dist.probs[0]

@@ -25,7 +25,7 @@ class Known(LatentEnergy):
         self.latent, self.linear = GaussianFixed(WIDTH, 4), Linear(learned=False)
         self.register_buffer("price", torch.tensor(price))
 
-    def explain(self, x, y, generator=None):
+    def explain(self, x, y, generator=None, share=1.0):
         q, p = self.linear.q(), self.linear.p()
         nats = self.latent.penalty(q, p)
         return Explanation(self.linear.distortion(q), Code(q.mean, nats.detach() / math.log(2), nats))
@@ -66,13 +66,18 @@ def test_the_price_stays_where_it_is_in_the_warm_up_and_in_eval() -> None:
 
 
 def test_one_step_is_the_equation() -> None:
-    objective, price = TargetRate(scale=1.0, target_bits=2.0, gain=0.1, memory=0.75), torch.tensor(3.0)
-    objective._control(price, torch.tensor(6.0))
-    average = 0.75 * 2 + 0.25 * 6
+    objective, price = TargetRate(scale=1.0, target_bits=2.0, damping=0.4, memory=0.75), torch.tensor(3.0)
+    objective._control(price, torch.tensor(2.8), 0.1)
+    average = 0.75 * 2 + 0.25 * 2.8
+    error = math.log(average / 2)
     assert float(objective.bits) == pytest.approx(average)
-    assert float(price) == pytest.approx(3 * math.exp(0.1 * (average - 2) / 2))
+    assert float(price) == pytest.approx(3 * math.exp(0.1 * error + 0.4 * error))
+    objective._control(price, torch.tensor(average), 0.1)
+    assert float(price) == pytest.approx(3 * math.exp(0.1 * error + 0.4 * error) * math.exp(0.1 * error)), "what stays wrong moves the price steadily"
+    objective._control(price := torch.tensor(3.0), torch.tensor(1e6), 0.1)
+    assert float(price) == pytest.approx(3 * math.exp(0.1 * 0.3 + 0.4 * (0.3 - error)), rel=1e-5), "far away the pace is bounded"
     bounded = TargetRate(scale=1.0, target_bits=2.0, most=3.01)
-    bounded._control(price := torch.tensor(3.0), torch.tensor(1e6))
+    bounded._control(price := torch.tensor(3.0), torch.tensor(1e6), 0.1)
     assert float(price) == pytest.approx(3.01)
 
 
