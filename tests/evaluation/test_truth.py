@@ -8,13 +8,14 @@ import math
 import numpy as np
 import pytest
 import torch
+from oracles import ForkOracle
 from scipy.stats import entropy
 from torch.distributions import Independent, Normal, OneHotCategorical
 
 from vidssl.data.worlds.fork import Fork
 from vidssl.data.worlds.oracle import Truth, truth
 from vidssl.evaluation.evaluate import evaluate
-from vidssl.evaluation.truth import countable, entropy_of, frequencies, information_bits, mode_counts, mode_scores, odds_of, total_variation, variation_noise
+from vidssl.evaluation.truth import calibration, countable, entropy_of, frequencies, information_bits, mode_counts, mode_scores, odds_of, total_variation, variation_noise
 
 P = torch.tensor([0.5, 0.25, 0.125, 0.125], dtype=torch.float64)
 
@@ -193,3 +194,19 @@ def test_worlds_too_large_to_list() -> None:
     assert odds_of(Vast(), Fork().episode(0, 0).state) is None
     (found,) = odds_of(Fork(), Fork().episode(0, 0).state)
     assert found[0].tolist() == [0, 1, 2, 3] and found[1].sum() == 1
+
+
+def test_a_perfect_models_energy_differences_are_log_odds() -> None:
+    """F / price is -log p of the future, for the minimum and the soft one: slope 1, and ranks as equal as the odds are."""
+    world = Fork()
+    energy = ForkOracle(world)
+    for i in range(3):
+        episode = world.episode(0, i)
+        futures = truth(world, episode.state, generator())
+        surprise = math.log(2) * world.surprise_bits(episode.state, futures.modes).sum(1)
+        found = calibration(energy, episode.x.float() / 255, futures, surprise, generator())
+        assert found["energy_slope"] == pytest.approx(1, abs=1e-3) and found["energy_slope_soft"] == pytest.approx(1, abs=1e-3)
+        assert found["energy_calibration"] > 0.9 and found["energy_calibration_soft"] > 0.9
+    even = Fork(probabilities=(0.25, 0.25, 0.25, 0.25))
+    futures = truth(even, even.episode(0, 0).state, generator())
+    assert calibration(energy, even.episode(0, 0).x.float() / 255, futures, torch.full((4,), math.log(4.0)), generator()) == {}, "nothing to tell apart"
