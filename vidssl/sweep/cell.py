@@ -138,7 +138,8 @@ def make_energy(spec: dict[str, Any], data: ClipData) -> PixelEnergy:
     if spec["predictor"]:
         predictor = build(_whole(_sized(spec["predictor"], width)))
     else:
-        predictor = _part("vidssl.nets.predictors.MixPredictor", width=width, latent=latent.slots * latent.dim, depth=net["depth"])
+        kind = f"vidssl.nets.predictors.{net.get('predictor', 'MixPredictor')}"
+        predictor = _part(kind, width=width, latent=latent.slots * latent.dim, depth=net["depth"])
     return PixelEnergy(data.size, encoder(data.past), target, latent, predictor, decoder(), float(spec["price"]), inference)
 
 
