@@ -34,12 +34,14 @@ class Code:
             real-valued code without noise: see operational rates in `evaluation/rates.py`).
         penalty: ``[B]``, nats with gradient: what the objective multiplies by the price.
         symbols: ``[B, U]``, the code behind z, detached; None where a limiter does not tell.
+        searched: a search found it, so that the encoder's noise is none of it.
     """
 
     z: Tensor
     rate_bits: Tensor
     penalty: Tensor
     symbols: Tensor | None = None
+    searched: bool = False
 
 
 @dataclass
@@ -51,12 +53,14 @@ class Candidates:
         nats: ``[M, B]``, the price of each, in nats; for draws log q - log p.
         symbols: ``[M, B, U]``, the codes behind them.
         drawn: they are draws from q, whose weights average; otherwise different codes, whose weights add up.
+        searched: a search found them, so that the encoder's noise is none of them.
     """
 
     z: Tensor
     nats: Tensor
     symbols: Tensor | None = None
     drawn: bool = False
+    searched: bool = False
 
 
 class Latent(Part, ABC):

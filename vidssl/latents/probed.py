@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 from abc import abstractmethod
+from dataclasses import replace
 
 import torch
 from torch import Tensor
@@ -99,13 +100,13 @@ class Through(Inference):
         """From the inside out."""
         if isinstance(latent, Wrapped):
             return latent.code(context, target, self.find(latent.base, context, target, score, price, generator))
-        return self.inner.find(latent, context, target, score, price, generator)
+        return replace(self.inner.find(latent, context, target, score, price, generator), searched=True)
 
     def candidates(self, latent: Latent, context: Tensor, target: Tensor | None, score: Score, price: Tensor) -> Candidates:
         """From the inside out."""
         if isinstance(latent, Wrapped):
             return latent.tried(context, target, self.candidates(latent.base, context, target, score, price))
-        return self.inner.candidates(latent, context, target, score, price)
+        return replace(self.inner.candidates(latent, context, target, score, price), searched=True)
 
     def proposals(
         self, latent: Latent, context: Tensor, target: Tensor | None, score: Score, price: Tensor, n: int, generator: torch.Generator | None
@@ -113,7 +114,7 @@ class Through(Inference):
         """From the inside out."""
         if isinstance(latent, Wrapped):
             return latent.tried(context, target, self.proposals(latent.base, context, target, score, price, n, generator))
-        return self.inner.proposals(latent, context, target, score, price, n, generator)
+        return replace(self.inner.proposals(latent, context, target, score, price, n, generator), searched=True)
 
 
 class Probed(Wrapped):
@@ -130,15 +131,17 @@ class Probed(Wrapped):
     def code(self, context: Tensor, target: Tensor | None, found: Code) -> Code:
         """The bits are log q - log p under the fitted prior."""
         assert found.symbols is not None, f"{type(self.base).__name__} does not tell its code"
-        nats = self.probe.nats(context, found.symbols) + self.base.log_q(context, target, found.symbols)
-        return Code(found.z, nats.detach() / NATS_PER_BIT, nats, found.symbols)
+        nats = self.probe.nats(context, found.symbols)
+        if not found.searched:
+            nats = nats + self.base.log_q(context, target, found.symbols)
+        return replace(found, rate_bits=nats.detach() / NATS_PER_BIT, penalty=nats)
 
     def tried(self, context: Tensor, target: Tensor | None, found: Candidates) -> Candidates:
         """-log p for certain codes, log q - log p for draws, and its mean over q where a noisy code is tried at its mean."""
         assert found.symbols is not None, f"{type(self.base).__name__} does not tell its code"
         nats = self.probe.nats(context, found.symbols)
-        q = None if self.alphabet or not self.encoded or target is None else self.base.posterior(context, target)
-        if found.drawn:
+        q = None if self.alphabet or found.searched else self.base.posterior(context, target)
+        if found.drawn and not found.searched:
             nats = nats + self.base.log_q(context, target, found.symbols)
         elif not (q is None or isinstance(q, Exactly)):
             fixed = torch.Generator(context.device).manual_seed(0)
@@ -146,7 +149,7 @@ class Probed(Wrapped):
             noise = torch.randn((PAIRS, 1, *q.event_shape), device=q.mean.device, generator=fixed)
             z = (q.mean + q.stddev * torch.cat((noise, -noise))).flatten(2)
             nats = (self.probe.nats(context, z) + self.base.log_q(context, target, z)).mean(0, keepdim=True)
-        return Candidates(found.z, nats, found.symbols, found.drawn)
+        return replace(found, nats=nats)
 
     def prior(self, context: Tensor, n: int, generator: torch.Generator | None = None) -> Tensor:
         """`n` draws of the fitted prior as z."""
@@ -176,13 +179,13 @@ class Rounded(Wrapped):
         assert found.symbols is not None
         symbols = self._snap(found.symbols)
         unpaid = torch.full_like(found.rate_bits, math.nan)
-        return Code(self.base.embed(symbols).to(found.z.dtype), unpaid, torch.zeros_like(found.penalty), symbols)
+        return replace(found, z=self.base.embed(symbols).to(found.z.dtype), rate_bits=unpaid, penalty=torch.zeros_like(found.penalty), symbols=symbols)
 
     def tried(self, context: Tensor, target: Tensor | None, found: Candidates) -> Candidates:
         """The candidates rounded, free of charge."""
         assert found.symbols is not None
         symbols = self._snap(found.symbols)
-        return Candidates(self.base.embed(symbols).to(found.z.dtype), torch.zeros_like(found.nats), symbols)
+        return replace(found, z=self.base.embed(symbols).to(found.z.dtype), nats=torch.zeros_like(found.nats), symbols=symbols)
 
     def posterior(self, context: Tensor, target: Tensor | None) -> Distribution | None:
         """All mass on the rounded code."""
