@@ -129,12 +129,24 @@ class Probed(Wrapped):
         self.probe = probe
 
     def code(self, context: Tensor, target: Tensor | None, found: Code) -> Code:
-        """The bits are log q - log p under the fitted prior."""
+        """The bits are the mean over q of log q - log p under the fitted prior."""
         assert found.symbols is not None, f"{type(self.base).__name__} does not tell its code"
-        nats = self.probe.nats(context, found.symbols)
-        if not found.searched:
-            nats = nats + self.base.log_q(context, target, found.symbols)
+        q = None if self.alphabet or found.searched else self.base.posterior(context, target)
+        if q is not None and not isinstance(q, Exactly):
+            nats = self._around(context, target, q)
+        else:
+            nats = self.probe.nats(context, found.symbols)
+            if not found.searched:
+                nats = nats + self.base.log_q(context, target, found.symbols)
         return replace(found, rate_bits=nats.detach() / NATS_PER_BIT, penalty=nats)
+
+    def _around(self, context: Tensor, target: Tensor | None, q: Distribution) -> Tensor:
+        """The mean of log q - log p over pairs of opposite draws of a Gaussian q, ``[B]`` nats."""
+        fixed = torch.Generator(context.device).manual_seed(0)
+        # the same for every row, whatever stands beside it, and in every process
+        noise = torch.randn((PAIRS, 1, *q.event_shape), device=q.mean.device, generator=fixed)
+        z = (q.mean + q.stddev * torch.cat((noise, -noise))).flatten(2)
+        return (self.probe.nats(context, z) + self.base.log_q(context, target, z)).mean(0)
 
     def tried(self, context: Tensor, target: Tensor | None, found: Candidates) -> Candidates:
         """-log p for certain codes, log q - log p for draws, and its mean over q where a noisy code is tried at its mean."""
@@ -144,11 +156,7 @@ class Probed(Wrapped):
         if found.drawn and not found.searched:
             nats = nats + self.base.log_q(context, target, found.symbols)
         elif not (q is None or isinstance(q, Exactly)):
-            fixed = torch.Generator(context.device).manual_seed(0)
-            # the same for every row, whatever stands beside it, and in every process
-            noise = torch.randn((PAIRS, 1, *q.event_shape), device=q.mean.device, generator=fixed)
-            z = (q.mean + q.stddev * torch.cat((noise, -noise))).flatten(2)
-            nats = (self.probe.nats(context, z) + self.base.log_q(context, target, z)).mean(0, keepdim=True)
+            nats = self._around(context, target, q)[None]
         return replace(found, nats=nats)
 
     def prior(self, context: Tensor, n: int, generator: torch.Generator | None = None) -> Tensor:
