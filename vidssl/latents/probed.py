@@ -129,15 +129,11 @@ class Probed(Wrapped):
         self.probe = probe
 
     def code(self, context: Tensor, target: Tensor | None, found: Code) -> Code:
-        """The bits are the mean over q of log q - log p under the fitted prior."""
+        """The bits are log q - log p of the code under the fitted prior: of one draw where codes are noisy, so that clips average it."""
         assert found.symbols is not None, f"{type(self.base).__name__} does not tell its code"
-        q = None if self.alphabet or found.searched else self.base.posterior(context, target)
-        if q is not None and not isinstance(q, Exactly):
-            nats = self._around(context, target, q)
-        else:
-            nats = self.probe.nats(context, found.symbols)
-            if not found.searched:
-                nats = nats + self.base.log_q(context, target, found.symbols)
+        nats = self.probe.nats(context, found.symbols)
+        if not found.searched:
+            nats = nats + self.base.log_q(context, target, found.symbols)
         return replace(found, rate_bits=nats.detach() / NATS_PER_BIT, penalty=nats)
 
     def _around(self, context: Tensor, target: Tensor | None, q: Distribution) -> Tensor:
