@@ -70,6 +70,11 @@ def test_splits_share_no_video(count: int, val: float, test: float) -> None:
     assert {names[i] for i in parts["test"]} == {names[::-1][i] for i in turned["test"]}, "the split goes by name, not by order"
 
 
+def test_rounding_leaves_a_video_to_train_on() -> None:
+    parts = split_videos(["a", "b", "c", "d"], 0.375, 0.375)
+    assert [len(parts[split]) for split in ("train", "val", "test")] == [1, 1, 2]
+
+
 def test_too_few_videos_say_what_to_do() -> None:
     with pytest.raises(UserError, match="cut a long one into several files"):
         split_videos(["a.mp4"], 0.1, 0.1)

@@ -85,6 +85,8 @@ def split_videos(names: Sequence[str], val_share: float, test_share: float) -> d
     count = len(names)
     test = max(1, round(count * test_share)) if test_share else 0
     val = max(1, round(count * val_share)) if val_share else 0
+    while test + val >= count and max(test, val) > 1:  # rounding up both may leave nothing to train on
+        test, val = (test - 1, val) if test > val else (test, val - 1)
     if count < test + val + 1:
         need = 1 + (test_share > 0) + (val_share > 0)
         raise UserError(
