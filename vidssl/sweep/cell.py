@@ -9,7 +9,7 @@ from __future__ import annotations
 import importlib
 import inspect
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from functools import lru_cache
 from typing import Any
 
@@ -46,7 +46,7 @@ TRIED = 192
 """Clips on which the step of an operational rate is found."""
 
 
-def run_cell(spec: dict[str, Any], device: str = "cpu", report: Callable[[str, float], None] = lambda what, share: None) -> dict[str, Any]:
+def run_cell(spec: dict[str, Any], device: str = "cpu") -> dict[str, Any]:
     """Train and score what `spec` describes.
 
     Returns:
@@ -56,7 +56,7 @@ def run_cell(spec: dict[str, Any], device: str = "cpu", report: Callable[[str, f
     Raises:
         UserError: parts that do not fit, and what the parts themselves refuse.
     """
-    data, train, spent = train_cell(spec, device, lambda share: report("training", 0.5 * share))
+    data, train, spent = train_cell(spec, device)
     trained, seed = spent.energy, int(spec["seed"])
     assert isinstance(trained, PixelEnergy)
     probe, scores = spec["probe"], spec["scores"]
@@ -72,12 +72,11 @@ def run_cell(spec: dict[str, Any], device: str = "cpu", report: Callable[[str, f
     }
     fresh = [Batch(train.x[r], train.y[r], train.key[r]) for r in torch.arange(min(probe["clips"], len(train.x))).split(64)]
 
-    def scored(model: PixelEnergy, what: str, done: float) -> dict[str, Any]:
-        report(what, done)
+    def scored(model: PixelEnergy) -> dict[str, Any]:
         return evaluate(model, data, scores["futures"], scores.get("draws", 1), scores.get("pasts", 1), scores["clips"], 0, device)
 
     if not trained.latent.units:
-        made["native"] = made["probe"] = scored(trained, "scoring", 0.6)
+        made["native"] = made["probe"] = scored(trained)
         return {**made, "native_prior": "none", "futures": _shown(trained, test)}
     codes = gather(trained, fresh, seed)
     native, made["native_prior"] = trained, "own"
@@ -85,7 +84,7 @@ def run_cell(spec: dict[str, Any], device: str = "cpu", report: Callable[[str, f
         bank = BankPrior(codes.context.shape[1], trained.latent.units)
         fit_prior(bank, codes)
         native, made["native_prior"] = trained.with_latent(Probed(trained.latent, bank.to(device))), "nearest codes"
-    made["native"] = scored(native, "scoring with its own prior", 0.55)
+    made["native"] = scored(native)
     made["native"]["rate_bits"] = mean_bits(native, clips, device)
     if certain(trained, test):
         made["step"] = operational_step(trained, test.x, test.y, made["without"])
@@ -94,10 +93,9 @@ def run_cell(spec: dict[str, Any], device: str = "cpu", report: Callable[[str, f
         made["rounded_distortion"] = mean_distortion(trained, test.x, test.y)
     torch.manual_seed(seed)
     prior = probe_for(trained.latent, codes.context.shape[1])
-    report("fitting the probe prior", 0.7)
     fit_prior(prior, codes, probe["steps"], seed=seed)
     probed = trained.with_latent(Probed(trained.latent, prior.to(device))).eval()
-    made["probe"] = scored(probed, "scoring with the probe prior", 0.85)
+    made["probe"] = scored(probed)
     # the clips that are scored are few: by what happened in them alone, bits are off by a tenth
     made["probe"]["rate_bits"] = mean_bits(probed, clips, device)
     if "step" in made:
@@ -105,7 +103,7 @@ def run_cell(spec: dict[str, Any], device: str = "cpu", report: Callable[[str, f
     return {**made, "futures": _shown(probed, test)}
 
 
-def train_cell(spec: dict[str, Any], device: str = "cpu", report: Callable[[float], None] = lambda share: None) -> tuple[ClipData, Batch, Spent]:
+def train_cell(spec: dict[str, Any], device: str = "cpu") -> tuple[ClipData, Batch, Spent]:
     """The data, its training clips, and the trained model of a cell."""
     data, train = _data(yaml.safe_dump(spec["data"], sort_keys=True), spec["training"]["clips"])
     seed, training = int(spec["seed"]), spec["training"]
@@ -113,7 +111,7 @@ def train_cell(spec: dict[str, Any], device: str = "cpu", report: Callable[[floa
     energy = make_energy(spec, data).to(device)
     objective = _objective(spec["objective"], training)
     order = batches(train, training["batch"], seed)
-    return data, train, train_steps(training["steps"], energy, objective, order, training["lr"], training.get("decay", 0.99), seed, report)
+    return data, train, train_steps(training["steps"], energy, objective, order, training["lr"], training.get("decay", 0.99), seed)
 
 
 def make_energy(spec: dict[str, Any], data: ClipData) -> PixelEnergy:
