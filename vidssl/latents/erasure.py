@@ -17,12 +17,11 @@ likeliest under q, every sign with p_i < 1/2 kept (the paper's deterministic rep
 A sign is that of the encoder's number less its mean, over the batch in training and a running one after it. Without that, on fork, all signs were
 the same for every future within 8 steps: a constant sign is a bias that the decoder uses at once, and a sign that varies is noise until it listens.
 
-Failure modes: signs repeat one another and each repetition is paid, since pi takes signs one by one (eight signs, four futures of 1.75 bits, 600
-steps, two seeds: 3.7 and 4.1 bits at a low price; at four and twelve times that price three to five signs were erased, and three runs of four
-paid 2.1 to 2.7 bits); two futures on one code, as a straight-through sign does not explore (the fourth run; one of two with four signs at the low
-price); a price that overshoots makes all signs agree for good. A sign on its own is kept fully or not at all: beta * ln 2 against what it takes off the
-distortion; so p_i answers slowly, and a controller of the rate must be slow, too (the rule of `TargetRate` with a gain of 0.005 held 1.75 bits within 6 per
-cent, of 0.03 silenced z, at 1 bit both did).
+In training a clip's sign so depends on the others of its batch, and of its process where there are several.
+
+Failure modes: signs repeat one another and each repetition is paid, since pi takes signs one by one; two futures on one code, as a straight-through
+sign does not explore. A sign on its own is kept fully or not at all: beta * ln 2 against what it takes off the distortion; so p_i answers
+slowly, and a rate is held badly: `docs/results/limits.md`.
 """
 
 from __future__ import annotations

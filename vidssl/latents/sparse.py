@@ -1,8 +1,8 @@
 """Sparse z: many units, few of them not 0, and each pays for how loud it is.
 
 E + price * sum_j z_j over codes z_j >= 0 (Olshausen & Field 1996, eq. 2), with the code times a dictionary as what the predictor gets.
-LISTA guesses the code in one pass: z <- ReLU(W e + S z), a few times (Gregor & LeCun 2010, algorithm 3, with the threshold in
-the bias of W); `vidssl.latents.search.fista.Fista` starts there and finds the minimum. Its capacity is infinite in name. What a code costs to
+LISTA guesses the code in one pass: z <- ReLU(W e + S z), a few times (Gregor & LeCun 2010, algorithm 3), with W e normalised over the units of a slot, the
+threshold in the bias of the norm, and rows of S whose absolute sum is at most 1; `vidssl.latents.search.fista.Fista` starts there and finds the minimum. Its capacity is infinite in name. What a code costs to
 send is counted with a running model of each unit, silent with 1 - rho and else exponential with the mean m: at the
 resolution `step` an active unit costs -log2 rho - log2(1 - exp(-step / m)) + k (step / m) log2 e bits for k = floor(z / step),
 about (z / m) log2 e + log2(m / step) besides the first; a silent one costs -log2(1 - rho). The same model is the prior to draw from:
