@@ -15,7 +15,7 @@ from vidssl.sweep.phenomena import PHENOMENA
 
 def main(argv: list[str]) -> None:
     """Run ``vidssl phenomena [NAME...]``."""
-    told = "\n".join(f"  {name:<9} {run.__doc__}" for name, run in PHENOMENA.items())
+    told = "\n".join(f"  {name:<9} {str(run.__doc__).splitlines()[0]}" for name, run in PHENOMENA.items())
     parser = argparse.ArgumentParser(prog="vidssl phenomena", description=f"{__doc__}\n\n{told}", formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("names", metavar="NAME", nargs="*", choices=[*PHENOMENA, []], help="which (default: all)")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0], help="of the trainings (default: 0)")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from vidssl.nets.decoders import CopyDecoder, FetchDecoder, fetch
+from vidssl.nets.decoders import CopyDecoder, FetchDecoder, PaintDecoder, fetch
 
 
 def flow(right: float, down: float, image: torch.Tensor) -> torch.Tensor:
@@ -80,3 +80,17 @@ def test_copy_is_a_mixture_of_the_last_frame_and_paint() -> None:
     made = torch.nn.functional.pixel_shuffle(decoder.paint(decoder.each(features)), 4).unflatten(0, (2, 4))
     paint, mask = made[:, :, :3], made[:, :, 3:].sigmoid()
     torch.testing.assert_close(decoder(features, last), mask * last[:, None] + (1 - mask) * paint)
+
+
+def test_paint_knows_nothing_of_the_last_frame_and_each_place_paints_its_own_patch() -> None:
+    torch.manual_seed(0)
+    decoder, features = PaintDecoder(4, 3, 8, frame_width=8), torch.randn(2, 8, 6, 6)
+    made = decoder(features, torch.rand(2, 3, 24, 24))
+    assert made.shape == (2, 4, 3, 24, 24)
+    assert torch.equal(made, decoder(features, torch.zeros(2, 3, 24, 24)))
+    # two 3x3 convolutions: a place reaches two places, so what is three away does not move it but through the norm, which is taken out here
+    decoder.each.mix[0] = torch.nn.Identity()
+    moved = features.clone()
+    moved[:, :, 0, 0] += 1.0
+    change = (decoder(moved, made[:, 0]) - decoder(features, made[:, 0])).abs().sum((0, 1, 2))
+    assert change[:4, :4].min() > 0 and change[12:].max() == 0 and change[:, 12:].max() == 0

@@ -7,6 +7,7 @@ from models import clips, model
 
 from vidssl.objectives.limited import LimitedLatent
 from vidssl.objectives.relative import RelativeLimitedLatent, RelativeTargetRate
+from vidssl.objectives.target_rate import TargetRate
 from vidssl.types import Batch, Moment
 
 
@@ -48,3 +49,16 @@ def test_a_target_rate_moves_the_price_and_not_the_weights() -> None:
     held = RelativeTargetRate(scale=50.0, offset=2.0, target_bits=1e-3).loss(energy, batch, moment())
     torch.testing.assert_close(held.loss, plain.loss)
     assert float(energy.price) > before, "more bits are paid than the target, so the price rises"
+
+
+def test_its_controller_is_the_plain_one_argument_by_argument() -> None:
+    """Once `least` was handed on as `memory`, and the price leapt to its upper bound at the first step."""
+    (x, y), prices = clips(), []
+    told = {"target_bits": 3.0, "gain": 0.07, "damping": 0.3, "memory": 0.6, "least": 1e-4, "most": 50.0}
+    for objective in (TargetRate(50.0, **told), RelativeTargetRate(50.0, 2.0, **told), TargetRate(50.0, 3.0), RelativeTargetRate(50.0, 2.0, 3.0)):
+        energy = model("gaussian_learned").train()
+        for _ in range(3):
+            objective.loss(energy, Batch(x, y, torch.arange(3)), moment())
+        prices.append(float(energy.price))
+    assert prices[0] == prices[1] and prices[2] == prices[3] and prices[0] != prices[2]
+    assert prices[0] < 50.0, "three steps do not move a price to its bound"

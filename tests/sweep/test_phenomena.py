@@ -58,6 +58,7 @@ def test_each_runs_and_says_what_it_predicted(name: str, monkeypatch: pytest.Mon
 
     monkeypatch.setattr(phenomena, "spec_of_run", quick)
     monkeypatch.setattr(phenomena, "train_steps", lambda steps, *rest: phenomena_steps(2, *rest))
+    monkeypatch.setattr(phenomena, "SEARCH", 2)
     said: list[str] = []
     rows = list(PHENOMENA[name](0, said.append))
     assert rows and len(said) >= len(rows)

@@ -20,8 +20,8 @@ the same for every future within 8 steps: a constant sign is a bias that the dec
 In training a clip's sign so depends on the others of its batch, and of its process where there are several.
 
 Failure modes: signs repeat one another and each repetition is paid, since pi takes signs one by one; two futures on one code, as a straight-through
-sign does not explore. A sign on its own is kept fully or not at all: beta * ln 2 against what it takes off the distortion; so p_i answers
-slowly, and a rate is held badly: `docs/results/limits.md`.
+sign does not explore. E is nearly linear in each 1 - p_i, so that a price keeps a sign whole or not at all: the rate jumps where the price passes
+what a sign takes off the distortion, and a target between two jumps is not held by any price (`docs/results/limits.md`).
 """
 
 from __future__ import annotations
@@ -42,7 +42,6 @@ from vidssl.nets.noise import uniform
 
 FOLLOW = 0.1  # of the way to each step's mean
 REACH = 2.0  # a tanh's gradient vanished on fork before the decoder listened, and with it all signs
-SPEED = 10.0  # Adam moves a parameter by its learning rate whatever the gradient; at 1 a short run leaves p_i where it was
 BOUNDS = (-4.0, 7.0)  # of the logit of 1 - p_i: a unit that is erased for good would feel no gradient to come back by
 
 
@@ -53,22 +52,26 @@ class Erasure(Latent):
         width: channels of the feature maps. dim: signs in one slot. layout: where z sits; None for one z a clip.
         erased: p_i when training starts.
         unsure: share of a fair coin mixed into the prior of a sign, so that no sign costs infinitely much.
+        speed: of the logits of p_i beside other weights. Adam moves a parameter by its learning rate whatever the gradient: at 1 a short run
+            leaves p_i where it was; at 10 on bounce all signs were erased before the decoder listened to any.
     """
 
     priced = True
     centre: Tensor
 
-    def __init__(self, width: int, dim: int, layout: Layout | None = None, erased: float = 0.1, unsure: float = 0.001) -> None:
+    def __init__(
+        self, width: int, dim: int, layout: Layout | None = None, erased: float = 0.1, unsure: float = 0.001, speed: float = 10.0
+    ) -> None:
         super().__init__()
         self.layout = layout or Clip()
         self.slots, self.dim = self.layout.slots, dim
         self.units, self.capacity_bits = self.slots * dim, float(self.slots * dim)
         self.alphabet = (3,) * self.units
-        self.unsure = unsure
+        self.unsure, self.speed = unsure, speed
         self.to_sign = self.layout.head(2 * width, dim)
         self.to_prior = self.layout.head(width, dim)
         self.register_buffer("centre", torch.zeros(self.units))
-        self.keep = nn.Parameter(torch.full((self.units,), math.log(1 / erased - 1) / SPEED))  # logits of 1 - p_i over SPEED
+        self.keep = nn.Parameter(torch.full((self.units,), math.log(1 / erased - 1) / speed))  # logits of 1 - p_i over speed
 
     @torch.no_grad()
     def _follow(self, raw: Tensor) -> None:
@@ -83,7 +86,7 @@ class Erasure(Latent):
         return self._kept().sum()
 
     def _kept(self) -> Tensor:
-        return (SPEED * self.keep.float()).clamp(*BOUNDS).sigmoid()
+        return (self.speed * self.keep.float()).clamp(*BOUNDS).sigmoid()
 
     def signs(self, context: Tensor, target: Tensor | None) -> Tensor:
         """b, ``[B, U]`` of -1 and +1, straight-through."""
@@ -110,7 +113,7 @@ class Erasure(Latent):
     def infer(self, context: Tensor, target: Tensor | None, generator: torch.Generator | None = None) -> Code:
         """Signs with some erased; the penalty is KL(q || p) and moves encoder, prior and p_i."""
         if self.training:
-            self.keep.data.clamp_(BOUNDS[0] / SPEED, BOUNDS[1] / SPEED)  # the optimiser's last step, projected
+            self.keep.data.clamp_(BOUNDS[0] / self.speed, BOUNDS[1] / self.speed)  # the optimiser's last step, projected
         b, plus, keep = self.signs(context, target), self.sure(context), self._kept()
         kept = uniform(tuple(b.shape), b, generator) < keep
         through = 0.5 * keep / torch.where(kept, keep, 1 - keep).detach()

@@ -71,6 +71,24 @@ class CopyDecoder(Decoder):
         return mask * last[:, None] + (1 - mask) * paint
 
 
+class PaintDecoder(Decoder):
+    """Every pixel is painted from the features; nothing is copied from the last known frame.
+
+    What the future shows has to pass through features and z. With a z at each place and no limit on it this is an auto-encoder of the
+    future, for which the past is of no use (`vidssl phenomena collapse`). The paint is linear, as :class:`CopyDecoder`'s.
+    """
+
+    def __init__(self, frames: int, channels: int, width: int, patch: int = 4, frame_width: int = 32) -> None:
+        super().__init__()
+        self.frames, self.channels, self.width, self.patch = frames, channels, width, patch
+        self.each = FrameFeatures(frames, width, frame_width)
+        self.paint = nn.Conv2d(frame_width, channels * patch**2, 3, padding=1)
+
+    def forward(self, features: Tensor, last: Tensor) -> Tensor:
+        """``features [B, D, h, w]``, ``last [B, C, H, W]`` -> ``[B, Ty, C, H, W]``, not clamped; `last` is not looked at."""
+        return F.pixel_shuffle(self.paint(self.each(features)), self.patch).unflatten(0, (-1, self.frames))
+
+
 class FetchDecoder(Decoder):
     """Each pixel of each frame is a mixture of pixels fetched from the last known frame; none is painted.
 

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from vidssl.nets.blocks import MixBlock, no_vector
+from vidssl.nets.noise import normal
 from vidssl.spec import Part
 from vidssl.types import UserError
 
@@ -85,3 +86,23 @@ class ChangeEncoder(ClipEncoder):
     def seen(self, clip: Tensor) -> Tensor:
         """Last frame, then differences times 4 so that both are of like size, ``[B, T, C, H, W]``."""
         return torch.cat((clip[:, -1:] - 0.5, 4 * clip.diff(dim=1)), 1)
+
+
+class ChannelEncoder(ClipEncoder):
+    """A :class:`ClipEncoder` whose features pass a Gaussian channel while it learns: h + sigma * noise, with h of power 1.
+
+    What h spends its power on is told worse for everything else, so that what helps no prediction is left out: noise in the clip,
+    which a plain encoder passes on since nothing forbids it. The capacity is log2(1 + 1 / sigma^2) / 2 bits a feature (Cover & Thomas
+    2006, section 9.1; with noise on the features in training as in Alemi et al. 2017, "Deep Variational Information Bottleneck").
+    In evaluation there is no noise.
+    """
+
+    def __init__(self, frames: int, channels: int, width: int, depth: int, patch: int = 4, sigma: float = 3.0) -> None:
+        super().__init__(frames, channels, width, depth, patch)
+        self.sigma = sigma
+        self.norm = nn.GroupNorm(1, width, affine=False)  # a scale that is learned would outbid the noise
+
+    def forward(self, clip: Tensor) -> Tensor:
+        """``[B, T, C, H, W] -> [B, D, H/patch, W/patch]``."""
+        h = super().forward(clip)
+        return h + self.sigma * normal(tuple(h.shape), h) if self.training else h

@@ -46,7 +46,7 @@ class RelativeTargetRate(TargetRate):
 
     Args:
         scale, offset: as in :class:`RelativeLimitedLatent`.
-        target_bits, warmup, start, gain, memory, least, most: as in :class:`TargetRate`.
+        target_bits, warmup, start, gain, damping, memory, least, most: as in :class:`TargetRate`.
     """
 
     def __init__(
@@ -56,12 +56,13 @@ class RelativeTargetRate(TargetRate):
         target_bits: float,
         warmup: float = 0.2,
         start: float = 0.0,
-        gain: float = 0.03,
+        gain: float = 0.1,
+        damping: float = 0.5,
         memory: float = 0.9,
         least: float = 1e-6,
         most: float = 1e3,
     ) -> None:
-        super().__init__(scale, target_bits, warmup, start, gain, memory, least, most)
+        super().__init__(scale, target_bits, warmup, start, gain=gain, damping=damping, memory=memory, least=least, most=most)
         self.offset = offset
 
     def importance(self, batch: Batch) -> Tensor:

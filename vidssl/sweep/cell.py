@@ -120,7 +120,7 @@ def make_energy(spec: dict[str, Any], data: ClipData) -> PixelEnergy:
     width, patch = net["width"], net.get("patch", 4)
     latent = build(_whole(_sized(spec["latent"], width)))
 
-    def encoder(frames: int, kind: str = "ClipEncoder") -> Encoder:
+    def encoder(frames: int, kind: str = net.get("encoder", "ClipEncoder")) -> Encoder:
         shape = {"frames": frames, "channels": data.channels, "width": width, "depth": net["encoder_depth"], "patch": patch}
         return _part(f"vidssl.nets.encoders.{kind}", **shape)
 
