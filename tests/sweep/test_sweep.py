@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 import yaml
 
 from vidssl.cli import main as command
@@ -18,7 +19,7 @@ from vidssl.nets.encoders import ChangeEncoder
 from vidssl.sweep.cell import make_energy, run_cell
 from vidssl.sweep.config import Cell, read_sweep
 from vidssl.sweep.run import run_sweep
-from vidssl.types import UserError
+from vidssl.types import Batch, Moment, UserError
 
 SMALL = {
     "data": {
@@ -199,3 +200,25 @@ def test_shipped_sweeps_can_be_read(path: Path) -> None:
     head = [line for line in path.read_text().splitlines() if line.startswith("#")]
     for word in ("Reproduces:", "Command:", "Time:", "Expect:"):
         assert any(word in line for line in head), f"{path.name} does not say: {word}"
+
+
+@pytest.mark.parametrize("path", sorted((room("configs") / "sweeps").glob("*.yaml")), ids=lambda p: p.stem)
+def test_every_cell_of_a_shipped_sweep_takes_a_step(path: Path) -> None:
+    from types import SimpleNamespace
+
+    from vidssl.sweep.cell import _objective
+
+    for cell in read_sweep(path):
+        if cell.seed:
+            continue
+        given = cell.spec["data"]["init_args"]
+        given = given.get("world", {}).get("init_args", given)
+        shape = SimpleNamespace(size=given["size"], past=given["past"], future=given["future"], channels=given.get("channels", 1))
+        energy = make_energy(cell.spec, shape).train()  # type: ignore[arg-type]
+        clip = torch.rand(2, shape.past + shape.future, shape.channels, shape.size, shape.size)
+        batch = Batch(clip[:, : shape.past], clip[:, shape.past :], torch.arange(2))
+        found = _objective(cell.spec["objective"], cell.spec["training"]).loss(energy, batch, Moment(0, 10, torch.Generator().manual_seed(0)))
+        found.loss.backward()
+        assert bool(found.loss.isfinite()), cell.name
+        assert all(p.grad is None or bool(p.grad.isfinite().all()) for p in energy.parameters()), cell.name
+        assert any(p.grad is not None and bool(p.grad.any()) for p in energy.encoder.parameters()) or cell.spec["inference"], cell.name
