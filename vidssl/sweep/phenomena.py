@@ -38,7 +38,7 @@ Report = Callable[[str], None]
 
 FORK = {"class_path": "vidssl.data.worlds.fork.Fork", "init_args": {"size": 16, "past": 3, "future": 4, "side": 3, "speed": 1}}
 SCALE = 40.0
-SEARCH = 300
+SEARCH = 1000
 """Steps of descent for a minimum over z."""
 
 
