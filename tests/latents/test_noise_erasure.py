@@ -12,7 +12,7 @@ from torch.nn import functional as F
 
 from vidssl.evaluation.truth import information_bits
 from vidssl.latents.base import NATS_PER_BIT
-from vidssl.latents.erasure import SPEED, Erasure
+from vidssl.latents.erasure import Erasure
 from vidssl.nets.layout import Frames
 
 
@@ -26,7 +26,7 @@ def shaken(dim: int, **kwargs: object) -> Erasure:
     torch.manual_seed(0)
     z = Erasure(WIDTH, dim, **kwargs)
     with torch.no_grad():
-        z.keep.copy_(torch.linspace(-1, 2, len(z.keep)) / SPEED)
+        z.keep.copy_(torch.linspace(-1, 2, len(z.keep)) / z.speed)
         z.to_prior.raise_(slice(None), 0.7)
     return z
 
@@ -114,7 +114,7 @@ def test_gradient_to_the_erasure_is_the_expectations(erased: float) -> None:
     """For a quadratic energy E of z it is d/dlogit of keep * E(b) + (1 - keep) * E(0), without bias."""
     z, rows, c = bare(erased), torch.ones(40_000, 1, 1, 1), 0.2
     energy = 3 * (z.infer(rows, rows, torch.Generator().manual_seed(0)).z - c).square()
-    got = torch.autograd.grad(energy.mean(), z.keep)[0] / SPEED
+    got = torch.autograd.grad(energy.mean(), z.keep)[0] / z.speed
     assert float(got) == pytest.approx(erased * (1 - erased) * 3 * ((1 - c) ** 2 - c**2), rel=0.03)
 
 
@@ -125,7 +125,7 @@ def test_a_sign_is_worth_keeping_up_to_its_price() -> None:
         found = z.infer(b, b, torch.Generator().manual_seed(0))
         loss = (c * b[..., 0] - c * found.z).square().mean() + share * c * c / math.log(2) * found.penalty.mean()
         slope = 0.25 * c * c * (share - 1)
-        got = float(torch.autograd.grad(loss, z.keep)[0]) / SPEED
+        got = float(torch.autograd.grad(loss, z.keep)[0]) / z.speed
         assert got == pytest.approx(slope, abs=0.05) and sign * got > 0
 
 
@@ -139,3 +139,15 @@ def test_everything_learns_and_nothing_is_infinite() -> None:
     for name, weight in z.named_parameters():
         assert weight.grad is not None and weight.grad.isfinite().all(), name
     assert z.candidates(context, target).nats.isfinite().all() and z.proposals(context, target, 9).nats.isfinite().all()
+
+
+def test_speed_moves_probabilities_faster_and_starts_them_where_they_were() -> None:
+    """A step of the same size on the weight moves the logit of 1 - p_i in proportion to `speed`."""
+    slow, fast = Erasure(WIDTH, 3, erased=0.2, speed=2.0), Erasure(WIDTH, 3, erased=0.2, speed=6.0)
+    for z in (slow, fast):
+        torch.testing.assert_close(z.kept_bits(), torch.tensor(3 * 0.8))
+        with torch.no_grad():
+            z.keep.sub_(0.1)
+    for z in (slow, fast):
+        logit = math.log(0.8 / 0.2) - 0.1 * z.speed
+        torch.testing.assert_close(z.kept_bits(), torch.tensor(3 / (1 + math.exp(-logit))))
