@@ -16,10 +16,10 @@ TOOLS = sorted((ROOT / "tools").glob("*.py"))
 BASE = {"types", "spec", "house", "files", "__init__"}
 MAY = {  # a room may import these rooms, itself and the ground floor
     "nets": set(),
-    "data": set(),
+    "data": {"nets"},
     "latents": {"nets"},
     "energy": {"nets", "latents"},
-    "objectives": {"nets", "latents", "energy"},
+    "objectives": {"nets", "latents", "energy", "data"},
     "evaluation": {"nets", "latents", "energy", "data", "render", "export"},
     "export": {"nets", "latents", "energy"},
     "render": {"data"},

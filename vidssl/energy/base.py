@@ -21,8 +21,10 @@ class Energy(Part, ABC):
         future: frames of y predicted at once; `sample` goes further by feeding frames back.
         channels: 1 or 3.
         size: height and width of a frame in pixels.
+        paints: whether `sample` gives pixels; an energy of embeddings alone has none to give.
     """
 
+    paints: bool = True
     past: int
     future: int
     channels: int

@@ -36,6 +36,8 @@ class EmbeddingEnergy(PredictiveEnergy):
         UserError: parts that do not fit together, naming both numbers.
     """
 
+    paints = False
+
     def __init__(
         self,
         size: int,

@@ -40,7 +40,9 @@ class Watch(L.Callback):
     @torch.no_grad()
     def on_validation_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Write the films; the averaged weights are still in the model."""
-        if self.batch is None or not isinstance(trainer.logger, TensorBoardLogger) or trainer.sanity_checking or not trainer.is_global_zero:
+        if self.batch is None or not pl_module.energy.paints or trainer.sanity_checking or not trainer.is_global_zero:
+            return
+        if not isinstance(trainer.logger, TensorBoardLogger):
             return
         generator = torch.Generator(pl_module.device).manual_seed(0)
         drawn = pl_module.energy.sample(self.batch.x, self.futures, generator)
