@@ -13,7 +13,7 @@ from torch import Tensor
 
 from vidssl.data.transforms import DRAWS, Augment
 from vidssl.nets.noise import uniform
-from vidssl.types import Batch, UserError
+from vidssl.types import Batch, UserError, to_unit
 
 
 class Views(ABC):
@@ -45,13 +45,13 @@ class Views(ABC):
 
     def __call__(self, batch: Batch, generator: torch.Generator | None = None) -> Tensor:
         """``[V, B, frames, C, H, W]``, floats in [0, 1]."""
-        clips = torch.cat((batch.x, batch.y), 1)
+        clips = to_unit(torch.cat((batch.x, batch.y), 1))
         starts = self.starts(batch.x.shape[1], batch.y.shape[1], uniform((len(clips),), clips, generator))
         frames = starts[..., None] + torch.arange(self.frames, device=clips.device)
         rows = torch.arange(len(clips), device=clips.device)[:, None]
         views = [clips[rows, window] for window in frames]
         if self.augment is not None:
-            views = [self.augment.apply(view, uniform((len(view), DRAWS), view, generator)) for view in views]
+            views = [self.augment.apply(view, uniform((len(view), DRAWS), view, generator)).clamp(0, 1) for view in views]
         return torch.stack(views)
 
 

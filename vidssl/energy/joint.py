@@ -7,7 +7,6 @@ what keeps it from that is the objective's.
 
 from __future__ import annotations
 
-import math
 from abc import ABC, abstractmethod
 from copy import deepcopy
 
@@ -19,6 +18,7 @@ from vidssl.energy.base import Energy
 from vidssl.energy.predictive import same
 from vidssl.nets.encoders import Encoder
 from vidssl.nets.heads import Head
+from vidssl.nets.momentum import checked, follow, risen
 from vidssl.types import Moment, UserError
 
 
@@ -127,9 +127,7 @@ class MomentumJoint(JointEnergy):
         rises: bool = True,
     ) -> None:
         super().__init__(size, past, future, encoder, projector, predictor)
-        if not 0 <= momentum <= 1:
-            raise UserError(f"the momentum of a slow copy is from 0 to 1; got {momentum:g}")
-        self.momentum, self.rises = momentum, rises
+        self.momentum, self.rises = checked(momentum), rises
         self.slow_encoder, self.slow_projector = deepcopy(encoder).requires_grad_(False), deepcopy(projector).requires_grad_(False)
 
     @torch.no_grad()
@@ -139,14 +137,11 @@ class MomentumJoint(JointEnergy):
 
     def momentum_at(self, progress: float) -> float:
         """m after this share of the run."""
-        return 1 - (1 - self.momentum) * (math.cos(math.pi * progress) + 1) / 2 if self.rises else self.momentum
+        return risen(self.momentum, progress) if self.rises else self.momentum
 
-    @torch.no_grad()
     def advance(self, moment: Moment) -> None:
         """Move the slow copy towards the weights; running statistics are its own."""
-        m = self.momentum_at(moment.progress)
-        slow = [*self.slow_encoder.parameters(), *self.slow_projector.parameters()]
-        torch._foreach_lerp_(slow, [p.detach() for p in (*self.encoder.parameters(), *self.projector.parameters())], 1 - m)
+        follow([self.slow_encoder, self.slow_projector], [self.encoder, self.projector], self.momentum_at(moment.progress))
 
 
 def pool(features: Tensor) -> Tensor:

@@ -41,16 +41,17 @@ class BatchNorm(nn.BatchNorm1d):
         """``[B, D] -> [B, D]``."""
         if not self.training:
             return super().forward(h)
-        everything = gather(h).float()
+        wide = torch.promote_types(h.dtype, torch.float32)  # halves are too coarse for statistics
+        everything = gather(h).to(wide)
         if len(everything) < 2:
             raise UserError(f"batch statistics need at least 2 samples; got {len(everything)}: raise batch_size")
         variance, mean = torch.var_mean(everything, 0, correction=0)
         with torch.no_grad():
             n = len(everything)
-            self.running_mean.lerp_(mean, self.momentum)
-            self.running_var.lerp_(variance * n / (n - 1), self.momentum)
+            self.running_mean.lerp_(mean.to(self.running_mean.dtype), self.momentum)
+            self.running_var.lerp_((variance * n / (n - 1)).to(self.running_var.dtype), self.momentum)
             self.num_batches_tracked += 1
-        normed = (h.float() - mean) * (variance + self.eps).rsqrt()
+        normed = (h.to(wide) - mean) * (variance + self.eps).rsqrt()
         return (normed if self.weight is None else normed * self.weight + self.bias).to(h.dtype)
 
 
@@ -63,6 +64,8 @@ class MLPHead(Head):
 
     def __init__(self, inputs: int, hidden: int, outputs: int, layers: int = 2) -> None:
         super().__init__()
+        if layers < 1:
+            raise UserError(f"an MLPHead has at least 1 linear layer; got layers {layers}")
         self.inputs, self.outputs = inputs, outputs
         sizes = [inputs, *[hidden] * (layers - 1), outputs]
         made: list[nn.Module] = []
@@ -84,6 +87,8 @@ class NormHead(Head):
 
     def __init__(self, inputs: int, hidden: int, outputs: int, layers: int = 2) -> None:
         super().__init__()
+        if layers < 2:
+            raise UserError(f"a {type(self).__name__} has at least 2 linear layers; got layers {layers}: take MLPHead for one")
         self.inputs, self.outputs = inputs, outputs
         sizes = [inputs, *[hidden] * (layers - 1)]
         made: list[nn.Module] = []
