@@ -16,12 +16,15 @@ import torch
 
 from vidssl import __version__
 from vidssl.energy.base import Energy
+from vidssl.export.formats import FORMATS
+from vidssl.export.formats.base import Format
+from vidssl.nets.encoders import Encoder
 from vidssl.spec import Part, spec_of
 from vidssl.types import UserError
 
 FORMAT = 1
 NAME = "card.json"
-WEIGHTS = {"encoder": "encoder.safetensors", "model": "model.safetensors"}
+WEIGHTS = FORMATS["safetensors"].files
 LICENCE = (
     "vidssl is under Apache-2.0. The licence of these weights is for whoever trained them to state; "
     "the licence of the training data may limit it."
@@ -45,17 +48,17 @@ class Opened:
     sha256: str
 
 
-def card_of(model: Opened, what: str, part: Part, sha256: str) -> dict[str, Any]:
-    """The card of `part` (the encoder of `model`, or all of it) whose weights have `sha256`.
+def card_of(model: Opened, what: str, part: Part, form: str, sha256: str, about: dict[str, Any]) -> dict[str, Any]:
+    """The card of `part` (the encoder of `model`, or all of it) in the format `form`, whose weights have `sha256`; `about` is what the format says of them.
 
     The shape of the features is measured with a black clip, not derived.
     """
     energy = model.energy
+    frames = frames_of(energy, part)
     with torch.inference_mode():
-        like = next(energy.parameters())
-        black = torch.zeros(1, energy.past, energy.channels, energy.size, energy.size, device=like.device)
-        shape = list(energy.encode(black).shape[1:])
-    tensors = part.state_dict()
+        like = next(part.parameters())
+        black = torch.zeros(1, frames, energy.channels, energy.size, energy.size, device=like.device)
+        shape = list((part(black) if isinstance(part, Encoder) else energy.encode(black)).shape[1:])
     return {
         "format": FORMAT,
         "what": what,
@@ -63,7 +66,7 @@ def card_of(model: Opened, what: str, part: Part, sha256: str) -> dict[str, Any]
         "model": spec_of(part),
         "input": {
             "axes": "B T C H W",
-            "frames": energy.past,
+            "frames": frames,
             "channels": energy.channels,
             "size": energy.size,
             "pixels": "float32 in [0, 1]: uint8 / 255, no mean or deviation",
@@ -73,15 +76,27 @@ def card_of(model: Opened, what: str, part: Part, sha256: str) -> dict[str, Any]
         },
         "output": {"axes": "B D H W", "features": shape, "future_frames": energy.future if what == "model" else None},
         "weights": {
-            "file": WEIGHTS[what],
+            "format": form,
+            "file": FORMATS[form].files[what],
             "sha256": sha256,
-            "tensors": len(tensors),
+            "tensors": len(part.state_dict()),
             "parameters": sum(p.numel() for p in part.parameters()),
+            **about,
         },
         "training": model.record,
         "data": model.data,
         "licence": LICENCE,
     }
+
+
+def frames_of(energy: Energy, part: Part) -> int:
+    """Frames that `part` of `energy` takes: an encoder may see less than the whole past."""
+    return part.frames if isinstance(part, Encoder) else energy.past
+
+
+def form_of(card: dict[str, Any]) -> Format:
+    """The format of a card's weights; cards of old know one."""
+    return FORMATS[card["weights"].get("format", "safetensors")]
 
 
 def read_card(folder: Path) -> dict[str, Any]:
@@ -101,8 +116,10 @@ def read_card(folder: Path) -> dict[str, Any]:
         found = card.get("format") if isinstance(card, dict) else type(card).__name__
         raise UserError(f"this vidssl reads cards of format {FORMAT}; {str(path)!r} has {found!r}: use the vidssl that wrote it")
     what, weights = card.get("what"), card.get("weights")
+    whole = isinstance(what, str) and what in WEIGHTS and isinstance(weights, dict)
+    form = weights.get("format", "safetensors") if whole else None  # earlier cards know no other
     # the file's name is compared, not followed: a card cannot point outside its folder
-    whole = isinstance(what, str) and what in WEIGHTS and isinstance(weights, dict) and weights.get("file") == WEIGHTS[what]
+    whole = whole and isinstance(form, str) and form in FORMATS and weights.get("file") == FORMATS[form].files.get(what)
     whole = whole and isinstance(weights.get("sha256"), str) and isinstance(card.get("model"), dict)
     if not whole or not all(isinstance(card.get(k), dict) for k in ("input", "output", "training", "data")):
         raise UserError(f"{str(path)!r} is not a card as vidssl writes it (what, weights, model, input, ...): export it again")

@@ -10,7 +10,8 @@ import torch
 from torch import Tensor, nn
 
 from vidssl.energy.base import Energy
-from vidssl.export.card import NAME, WEIGHTS, Opened, read_card
+from vidssl.export.card import NAME, WEIGHTS, Opened, form_of, read_card
+from vidssl.export.formats import FORMATS
 from vidssl.export.weights import fill, read_checkpoint, read_safetensors
 from vidssl.house import PACKAGE
 from vidssl.nets.encoders import Encoder
@@ -73,7 +74,7 @@ def load_encoder(model: str | Path, device: str = "cpu") -> FrozenEncoder:
     """An exported encoder, in eval mode on `device`, with its card.
 
     Raises:
-        UserError: not an exported encoder, or not whole.
+        UserError: not an exported encoder, not whole, or in a format that is for other programs.
     """
     path = _find(model)
     if not path.is_dir() or (card := read_card(path))["what"] != "encoder":
@@ -81,10 +82,14 @@ def load_encoder(model: str | Path, device: str = "cpu") -> FrozenEncoder:
             f"an encoder is a folder that `vidssl export` wrote; {str(model)!r} is a whole model: export its encoder, "
             f"or use vidssl.load(...).encode"
         )
+    form = form_of(card)
+    if not form.ours:
+        formats = " or ".join(name for name, other in FORMATS.items() if other.ours)
+        raise UserError(f"an encoder opens here as {formats}; {str(model)!r} is {form.name}: open it with {form.opening(path, 'encoder')}, or export again")
     encoder = build(card["model"])
     if not isinstance(encoder, Encoder):
         raise UserError(f"the card of {str(model)!r} describes a {type(encoder).__name__}, no encoder: export it again")
-    fill(encoder, read_safetensors(path / WEIGHTS["encoder"], card["weights"]["sha256"]), repr(str(model)))
+    fill(encoder, read_safetensors(path / form.files["encoder"], card["weights"]["sha256"]), repr(str(model)))
     # the layout of a whole model, so that an exported encoder gives the same bits and is as fast
     return _place(FrozenEncoder(encoder.to(memory_format=torch.channels_last), card), device)
 
@@ -92,7 +97,7 @@ def load_encoder(model: str | Path, device: str = "cpu") -> FrozenEncoder:
 def _find(model: str | Path) -> Path:
     path = Path(model)
     if path.is_file():
-        return path.parent if path.name in (NAME, *WEIGHTS.values()) else path
+        return path.parent if path.name == NAME or path.name in {name for form in FORMATS.values() for name in form.files.values()} else path
     if path.is_dir():
         if not (path / NAME).is_file() and (found := sorted(path.rglob("*.ckpt"))):
             raise UserError(f"{str(path)!r} is a run and not an export: give one of its checkpoints, such as {str(found[-1])!r}")
