@@ -44,12 +44,13 @@ def test_lista_by_hand(layout: object) -> None:
     assert (found.rate_bits > 0).all()
 
 
-def test_silent_units_keep_a_tenth_of_the_gradient() -> None:
+@pytest.mark.parametrize("leak", [0.1, 1.0])
+def test_silent_units_keep_a_share_of_the_gradient(leak: float) -> None:
     drive = torch.tensor([-2.0, -0.5, 0.5, 3.0], requires_grad=True)
-    code = rectified(drive)
+    code = rectified(drive, leak)
     assert torch.equal(code.detach(), drive.detach().clamp(min=0))
     code.sum().backward()
-    torch.testing.assert_close(drive.grad, torch.tensor([0.1, 0.1, 1.0, 1.0]))
+    torch.testing.assert_close(drive.grad, torch.tensor([leak, leak, 1.0, 1.0]))
 
 
 def test_silence_costs_nothing_and_pushes_nowhere() -> None:

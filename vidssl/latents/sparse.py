@@ -30,13 +30,12 @@ from vidssl.nets.layout import Clip, Layout
 from vidssl.nets.noise import uniform
 
 RARE = 1e-4  # no unit is believed to be rarer, or more certain, than this
-LEAK = 0.1
 
 
-def rectified(drive: Tensor) -> Tensor:
-    """max(0, drive), where what is below 0 keeps a tenth of its gradient: on fork all units fell silent for good within 20 steps without it."""
+def rectified(drive: Tensor, leak: float) -> Tensor:
+    """max(0, drive), where what is below 0 keeps a share of its gradient: on fork all units fell silent for good within 20 steps without it."""
     below = drive.clamp_max(0)
-    return drive.relu() + LEAK * (below - below.detach())
+    return drive.relu() + leak * (below - below.detach())
 
 
 class SparseCode(Latent):
@@ -46,19 +45,20 @@ class SparseCode(Latent):
         width: channels of the feature maps.
         atoms: units of a slot's code. dim: size of one slot's z. layout: where z sits; None for one z a clip.
         step: resolution at which bits are counted. decay: of the averages behind the running model.
-        iterations: of LISTA.
+        iterations: of LISTA. leak: share of its gradient that a silent unit keeps. With a tenth, units that a price has silenced stay silent when it falls;
+            with the whole of it they come back, and a controller of the rate can hold them.
     """
 
     priced = True
     active: Tensor
     amount: Tensor
 
-    def __init__(self, width: int, atoms: int, dim: int, layout: Layout | None, step: float, decay: float, iterations: int) -> None:
+    def __init__(self, width: int, atoms: int, dim: int, layout: Layout | None, step: float, decay: float, iterations: int, leak: float) -> None:
         super().__init__()
         self.layout = layout or Clip()
         self.slots, self.atoms, self.dim, self.capacity_bits = self.layout.slots, atoms, dim, math.inf
         self.units = self.slots * atoms
-        self.step, self.decay, self.iterations = step, decay, iterations
+        self.step, self.decay, self.iterations, self.leak = step, decay, iterations, leak
         self.to_drive = self.layout.head(2 * width, atoms)
         self.compete = nn.LayerNorm(atoms)
         self.inhibit = nn.Linear(atoms, atoms, bias=False)
@@ -87,9 +87,9 @@ class SparseCode(Latent):
         drive = self.compete(self.to_drive(torch.cat((context, target), 1)).float())
         # ISTA's own matrix, 1 - W D / L, enlarges nothing; a learned one without bound does, and gradients through it burst
         inhibit = self.inhibit.weight / self.inhibit.weight.abs().sum(1, keepdim=True).clamp_min(1)
-        code = rectified(drive)
+        code = rectified(drive, self.leak)
         for _ in range(self.iterations):
-            code = rectified(drive + code @ inhibit.T)
+            code = rectified(drive + code @ inhibit.T, self.leak)
         return code.flatten(1)
 
     def infer(self, context: Tensor, target: Tensor | None, generator: torch.Generator | None = None) -> Code:
@@ -171,8 +171,9 @@ class Sparse(SparseCode):
         step: float = 0.1,
         decay: float = 0.99,
         iterations: int = 3,
+        leak: float = 0.1,
     ) -> None:
-        super().__init__(width, atoms, dim, layout, step, decay, iterations)
+        super().__init__(width, atoms, dim, layout, step, decay, iterations, leak)
 
     def dictionary(self) -> Tensor:
         """The columns, those that are too long cut to length 1."""

@@ -23,7 +23,7 @@ class SparseVariance(SparseCode):
     """A sparse code whose units vary over the batch by T or more.
 
     Args:
-        width, atoms, dim, layout, step, decay, iterations: as in :class:`SparseCode`.
+        width, atoms, dim, layout, step, decay, iterations, leak: as in :class:`SparseCode`.
         deviation: T. weight: of the hinge, nats for a unit squared.
     """
 
@@ -38,8 +38,9 @@ class SparseVariance(SparseCode):
         iterations: int = 3,
         deviation: float = 0.5,
         weight: float = 10.0,
+        leak: float = 0.1,
     ) -> None:
-        super().__init__(width, atoms, dim, layout, step, decay, iterations)
+        super().__init__(width, atoms, dim, layout, step, decay, iterations, leak)
         self.deviation, self.weight = deviation, weight
 
     def dictionary(self) -> Tensor:
