@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 
-from torch import nn
+import torch
+from torch import Tensor, nn
 
 from vidssl.energy.base import Energy
 from vidssl.types import Batch, Moment, StepOutput
@@ -16,3 +17,25 @@ class Objective(nn.Module, ABC):
     @abstractmethod
     def loss(self, energy: Energy, batch: Batch, moment: Moment) -> StepOutput:
         """The loss of one step; `batch` holds float pixels in [0, 1]."""
+
+
+class Reclustered(Objective):
+    """An objective whose targets are clusters of the features of all training clips, found anew as the features change.
+
+    Training calls `recluster` before the first step and every `every` steps (:mod:`vidssl.training.recluster`).
+
+    Attributes:
+        clips: how many training clips there are; targets are kept for each.
+        every: optimiser steps from one clustering to the next.
+    """
+
+    clips: int
+    every: int
+
+    @abstractmethod
+    def features(self, energy: Energy, batch: Batch) -> Tensor:
+        """What is clustered, ``[B, D]``, without gradient; `energy` is in eval mode."""
+
+    @abstractmethod
+    def recluster(self, features: Tensor, keys: Tensor, generator: torch.Generator) -> None:
+        """Find the targets anew from ``features [N, D]`` of the clips ``keys [N]``, each once; all parameters of the objective start again."""
