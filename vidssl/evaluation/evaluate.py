@@ -13,7 +13,9 @@ from vidssl.data.module import ClipData, ClipDataset
 from vidssl.data.worlds.base import World
 from vidssl.data.worlds.oracle import Truth, truth
 from vidssl.energy.base import Energy, LatentEnergy
+from vidssl.energy.rendered import Rendered
 from vidssl.evaluation.contrast import Contrast, wrong_futures
+from vidssl.evaluation.embedded import embedded_scores
 from vidssl.evaluation.protocol import checksum, chosen, compare, protocol_of
 from vidssl.evaluation.sets import horizon, set_scores, sizes, summary
 from vidssl.evaluation.truth import FEW, UNLISTED_DRAWS, calibration, code_scores, countable, frequencies, mode_counts, mode_scores, odds_of
@@ -148,17 +150,22 @@ class _Job:
             rows.append(calibration(self.energy, x, futures, surprise, self.noise))
             if isinstance(self.energy, LatentEnergy):
                 rows.append(code_scores(self.energy, x, futures, self.noise))
+            if isinstance(self.energy, Rendered):
+                rows.append(embedded_scores(self.energy.inner, x, futures, count, self.noise))
         scores = _means(rows)
         entropy, exact = scores.pop("entropy_bits"), scores.pop("exact") == 1
         ideal = {"entropy_bits": entropy, "mode_precision": 1.0}
         if not self.known.differential:  # no code tells a continuum whole, so there is no best rate without a distortion
             ideal["rate_bits"] = entropy
         perfect = {"mode_recall": 1.0, "total_variation": 0.0, "energy_calibration": 1.0, "energy_calibration_soft": 1.0, "energy_slope_soft": 1.0}
+        perfect |= {"embedding_total_variation": 0.0, "embedding_mode_precision": 1.0}
         ideal |= {k: v for k, v in perfect.items() if k in scores}
         if "information_bits" in scores:
             ideal["information_bits"] = scores.pop("ideal_information_bits")
             scores["information_exact"] = exact  # False: some pasts have too many futures, and FEW drawn ones stand for them
         scores["total_variation_share"] = sum("total_variation" in row for row in rows) / (len(which) * self.known.factors)
+        if "embedding_total_variation" in scores:
+            scores["embedding_total_variation_share"] = sum("embedding_total_variation" in row for row in rows) / len(which)
         return {**scores, **({"frequencies": frequencies(counts)} if counts else {}), "ideal": ideal}
 
     def _fit(self, futures: int, most: int = ROWS) -> int:
