@@ -24,7 +24,7 @@ MAY = {  # a room may import these rooms, itself and the ground floor
     "export": {"nets", "latents", "energy"},
     "render": {"data"},
     "training": {"nets", "latents", "energy", "objectives", "data", "render"},
-    "sweep": {"nets", "latents", "energy", "objectives", "data", "evaluation", "training", "render"},
+    "sweep": {"nets", "latents", "energy", "objectives", "data", "evaluation", "export", "training", "render"},
     "cli": set(),
     "progress": set(),
     "bench": {"nets", "latents", "energy", "objectives", "data", "evaluation", "training"},

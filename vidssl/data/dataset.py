@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from abc import ABC, abstractmethod
+from pathlib import PurePosixPath
 from typing import Any
 
 import numpy as np
@@ -26,7 +27,15 @@ ENOUGH = 32
 
 
 class ClipDataset(Dataset, ABC):
-    """Clips by index. `__getitems__` makes a whole batch, so that a loader never collates clip by clip."""
+    """Clips by index. `__getitems__` makes a whole batch, so that a loader never collates clip by clip.
+
+    Attributes:
+        world: the truth about the clips, where it is known.
+        folders: names of the classes, where each video lies in a folder of its class; else empty.
+    """
+
+    world: World | None = None
+    folders: tuple[str, ...] = ()
 
     @abstractmethod
     def __len__(self) -> int:
@@ -44,6 +53,35 @@ class ClipDataset(Dataset, ABC):
         """A batch: items are (epoch, index) in training and plain indices elsewhere."""
         pairs = [item if isinstance(item, tuple) else (0, item) for item in items]
         return self.batch(pairs[0][0], [index for _, index in pairs])
+
+    @property
+    def classes(self) -> dict[str, int]:
+        """Names of the clips' labels, and how many classes each has: the world's, or `folder`; empty where there are none."""
+        if self.world is not None:
+            return self.world.classes
+        return {"folder": len(self.folders)} if self.folders else {}
+
+    @property
+    def quantities(self) -> tuple[str, ...]:
+        """Names of what :meth:`truth` gives."""
+        return self.world.quantities if self.world is not None else ()
+
+    def labels(self, batch: Batch) -> dict[str, Tensor]:
+        """For each of `classes` the classes of a batch of these clips, ``[B]`` int64 on the CPU; -1 where a clip has none."""
+        if self.world is None or batch.state is None:
+            return {"folder": batch.label.cpu()} if batch.label is not None else {}
+        rows = [self.world.labels(state) for state in batch.state.cpu()]
+        return {name: torch.tensor([row[name] for row in rows]) for name in self.classes}
+
+    def truth(self, batch: Batch) -> Tensor:
+        """Numbers that are known of a batch of these clips, ``[B, Q]`` float32 on the CPU; NaN where one is not."""
+        if self.world is None or batch.state is None:
+            return torch.empty(len(batch.key), 0)
+        return torch.stack([self.world.truth(state) for state in batch.state.cpu()])
+
+    def recording(self, batch: Batch) -> Tensor:
+        """A number for each clip of a batch, ``[B]`` on the CPU, that clips of one video share: an episode is a video of its own."""
+        return batch.key.cpu()
 
 
 def whole(batch: Batch) -> Batch:
@@ -97,6 +135,8 @@ class VideoClips(ClipDataset):
     ) -> None:
         self.source, self.plan, self.shape, self.seed, self.max_bad = source, plan, shape, seed, max_bad
         self.augment, self.files = augment, files
+        self.world = files.world if files else None
+        self.folders = class_folders(source.names)
         starts = [plan.starts(source.infos[video]) for video in videos]
         self.video = np.repeat(np.array(videos, np.int64), [len(s) for s in starts])
         self.start = np.concatenate(starts) if starts else np.zeros(0, np.int64)
@@ -117,8 +157,16 @@ class VideoClips(ClipDataset):
         keys = [self._fill(index, out) for index, out in zip(indices, made, strict=True)]
         clips = torch.from_numpy(made)
         state = torch.stack([self._state(key) for key in keys]) if self.files else None
-        batch = Batch(clips[:, : self.plan.past], clips[:, self.plan.past :], torch.tensor(keys), state=state)
+        label = torch.tensor([self._folder(key) for key in keys]) if self.folders else None
+        batch = Batch(clips[:, : self.plan.past], clips[:, self.plan.past :], torch.tensor(keys), label=label, state=state)
         return batch if self.augment is None else self.augment(batch, self.seed, epoch)
+
+    def recording(self, batch: Batch) -> Tensor:
+        """Which video each clip is of."""
+        return torch.from_numpy(self.video[batch.key.cpu().numpy()])
+
+    def _folder(self, key: int) -> int:
+        return self.folders.index(_parent(self.source.names[self.video[key]]))
 
     def _fill(self, index: int, out: np.ndarray) -> int:
         """Read a clip, or the first of its replacements that can be read; returns its key."""
@@ -153,3 +201,14 @@ class VideoClips(ClipDataset):
         if key not in self.states:
             self.states[key] = self.files.episode(self.source.names[self.video[key]], int(self.start[key])).state
         return self.states[key]
+
+
+def class_folders(names: list[str]) -> tuple[str, ...]:
+    """The folders that videos of these names lie in, in order, where they are classes: two at least, and no video lies outside of any."""
+    found = sorted({_parent(name) for name in names})
+    return tuple(found) if len(found) > 1 and found[0] else ()
+
+
+def _parent(name: str) -> str:
+    """The name of the folder that a video lies in, '' for none."""
+    return PurePosixPath(name).parent.name

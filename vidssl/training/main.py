@@ -22,12 +22,15 @@ from vidssl.house import find_config, room
 from vidssl.training.allow import ALLOWED, check_file, check_tree
 from vidssl.training.bar import Bar
 from vidssl.training.checkpoints import AtomicCheckpointIO, newest, verify
+from vidssl.training.collapse import CollapseWatch
 from vidssl.training.complaint import complaint, refusal
 from vidssl.training.curves import Curves
 from vidssl.training.ema import EMA
 from vidssl.training.guard import NonFiniteGuard
 from vidssl.training.keep import Keep
+from vidssl.training.online_probe import OnlineProbe
 from vidssl.training.preempt import SaveOnSignal
+from vidssl.training.recluster import Recluster
 from vidssl.training.task import PredictionTask
 from vidssl.training.watch import Watch
 from vidssl.types import UserError
@@ -96,6 +99,8 @@ class FitCLI(LightningCLI):
         parser.add_argument("--checkpoint_every", type=int, default=500, help="steps between checkpoints")
         parser.add_lightning_class_args(EMA, "ema")
         parser.add_lightning_class_args(Watch, "watch")
+        parser.add_lightning_class_args(CollapseWatch, "collapse")
+        parser.add_lightning_class_args(OnlineProbe, "online_probe")
         parser.add_lightning_class_args(NonFiniteGuard, "guard")
 
     def parse_arguments(self, parser: LightningArgumentParser, args: list[str]) -> None:
@@ -119,7 +124,7 @@ class FitCLI(LightningCLI):
         folder = Path(self.house_logger.log_dir)
         logger = self.house_logger if asked.get("logger") in (None, True) else asked["logger"]
         loggers = [*(logger if isinstance(logger, list) else [logger]), Curves(folder)] if logger else False
-        callbacks: list[Callback] = [SaveOnSignal(), *(asked.get("callbacks") or [])]
+        callbacks: list[Callback] = [SaveOnSignal(), Recluster(), *(asked.get("callbacks") or [])]
         dry = bool(asked.get("fast_dev_run"))
         if asked.get("enable_checkpointing") is not False and not dry:
             callbacks.append(Keep(folder / "checkpoints", self.config_init["checkpoint_every"]))

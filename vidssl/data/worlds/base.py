@@ -46,6 +46,8 @@ class World(ABC):
         factors: F, independent objects whose futures are drawn separately.
         wrong_kinds: names of this world's own impossible futures, for :meth:`wrong`.
         differential: futures are a continuum, so that `surprise_bits` and `entropy_bits` are of densities and no lengths of codes.
+        classes: names of the labels that a past has, and how many classes each has; known before there is any past. None unless a world says otherwise.
+        quantities: names of the numbers that :meth:`truth` gives.
         arguments: what the world was constructed with; it builds the same world again.
     """
 
@@ -58,6 +60,8 @@ class World(ABC):
     factors: int
     wrong_kinds: tuple[str, ...]
     differential = False
+    classes: dict[str, int] = {}
+    quantities: tuple[str, ...] = ()
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
@@ -98,6 +102,14 @@ class World(ABC):
     @abstractmethod
     def wrong(self, state: Tensor, kind: str, generator: torch.Generator) -> Tensor:
         """An impossible future of `kind` for this past, ``[Ty, C, H, W]`` uint8."""
+
+    def labels(self, state: Tensor) -> dict[str, int]:
+        """The class of this past under each of the labels of `classes`; -1 where the past does not show it."""
+        return {}
+
+    def truth(self, state: Tensor) -> Tensor:
+        """The numbers of `quantities` at the end of this past, ``[Q]`` float32, in pixels and frames; NaN where the past does not show one."""
+        return torch.empty(0)
 
     def modes(self, state: Tensor) -> list[Tensor]:
         """The modes' numbers, ascending, one int64 vector per factor; 0 .. K - 1 unless a world says otherwise."""

@@ -6,6 +6,7 @@ holds just that: a digit's number and its positions in the past, so that probabi
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -14,6 +15,7 @@ import torch
 from torch import Tensor
 
 from vidssl.data.worlds.base import TEST_SEED, Episode, World
+from vidssl.data.worlds.compass import SECTORS, sector
 from vidssl.data.worlds.digits import Digits
 from vidssl.data.worlds.foul import foul
 from vidssl.data.worlds.match import fit
@@ -43,6 +45,9 @@ class Bounce(World):
         mnist_root: see :class:`Digits`.
 
     Seeds from ``TEST_SEED`` on take test digits, those below take training digits.
+
+    Labels are of the first digit: `digit`, where the pool knows, and `motion`, the sector (see :mod:`.compass`) of its velocity. That is its last
+    step of the past that no wall touched; where there is none, or it stood still, there is no such label.
     """
 
     def __init__(
@@ -66,6 +71,9 @@ class Bounce(World):
         self.limit = size - digit_size  # positions are 0 .. limit - 1, as in the published rule
         self.wrong_kinds = ("turn", "teleport", "swap") if digits > 1 else ("turn", "teleport")
         self.pool = Digits(digit_size, mnist_root)
+        moving = past > 1
+        self.classes = ({"digit": 10} if self.pool.named else {}) | ({"motion": SECTORS} if moving else {})
+        self.quantities = ("row", "column") + (("row velocity", "column velocity") if moving else ())
 
     def episode(self, seed: int, index: int) -> Episode:
         """Episode `index` of `seed`; pure."""
@@ -202,6 +210,24 @@ class Bounce(World):
             f = int(rng.integers(self.factors))
             ways[f] = foul(kind, ways[f], past.ends[f][0], past.trellises[f], rng)
         return self._draw(np.stack(ways)[None], past.numbers)[0]
+
+    def labels(self, state: Tensor) -> dict[str, int]:
+        """`digit` and `motion` of the first digit."""
+        step = self._clear_step(state)
+        found = {"digit": self.pool.digit(int(state[0]))} if self.pool.named else {}
+        return found | ({"motion": -1 if step is None else sector(*step)} if self.past > 1 else {})
+
+    def truth(self, state: Tensor) -> Tensor:
+        """Where the first digit's upper left corner is in the last frame, and its velocity in the sense of `motion`."""
+        step = self._clear_step(state) or [math.nan, math.nan]
+        place = state[2 * self.past - 1 : 2 * self.past + 1].tolist()
+        return torch.tensor([*place, *step][: len(self.quantities)])
+
+    def _clear_step(self, state: Tensor) -> list[float] | None:
+        """The last step of the first digit's past that did not end at a wall, which may have cut it short."""
+        seen = state[1 : 1 + 2 * self.past].view(self.past, 2)
+        clear = ((seen[1:] > 0) & (seen[1:] < self.limit - 1)).all(1).nonzero()
+        return seen.diff(dim=0)[int(clear[-1])].tolist() if len(clear) else None
 
     def _past(self, state: Tensor) -> _Past:
         return _read_past(state.numpy().tobytes(), self.past, self.future, self.limit)

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from vidssl.data.worlds.base import Episode, World
+from vidssl.data.worlds.compass import SECTORS, sector
 from vidssl.types import UserError
 
 OFF_MODE = 0.25
@@ -28,7 +29,8 @@ class Fork(World):
 
     Several objects have a cell of the picture each, so that none hides another. With three channels each has one of
     `COLOURS`. State, for each object: row and column in the last past frame, velocity (rows, columns per
-    frame), 1 if it comes from the left, colour.
+    frame), 1 if it comes from the left, colour. Labels are of the first object: the `side` it comes from, its `motion` (see :mod:`.compass`; the six
+    sectors that are not straight up or down occur), and its `colour` where there are three channels.
 
     Args:
         size: height and width of a frame.
@@ -46,6 +48,7 @@ class Fork(World):
     """
 
     wrong_kinds = ("forbidden", "teleport")
+    quantities = ("row", "column", "row velocity", "column velocity")
 
     def __init__(
         self,
@@ -69,6 +72,7 @@ class Fork(World):
         self.size, self.past, self.future, self.channels, self.factors = size, past, future, channels, objects
         self.p = torch.tensor(probabilities, dtype=torch.float64)
         self.side, self.turn = side, turn
+        self.classes = {"side": 2, "motion": SECTORS} | ({"colour": len(COLOURS)} if channels == 3 else {})
         self._cumulative = np.cumsum(probabilities)
         across = math.isqrt(objects - 1) + 1
         self.cell = size // across
@@ -140,6 +144,16 @@ class Fork(World):
 
     def _rows(self, state: Tensor) -> np.ndarray:
         return state.view(self.factors, 6).numpy().astype(int)
+
+    def labels(self, state: Tensor) -> dict[str, int]:
+        """`side`, `motion` and `colour` of the first object."""
+        _, _, rows, columns, left, colour = state[:6].int().tolist()
+        found = {"side": left, "motion": sector(rows, columns), "colour": colour}
+        return {name: found[name] for name in self.classes}
+
+    def truth(self, state: Tensor) -> Tensor:
+        """Where the first object's upper left corner is in the last frame, and its velocity."""
+        return state[:4].clone()
 
     def probabilities(self, state: Tensor) -> list[Tensor]:
         """The odds as given for objects from the left, reversed for those from the right."""

@@ -16,6 +16,7 @@ from torch import Tensor
 
 from vidssl.data.worlds.ball import Ball
 from vidssl.data.worlds.base import Episode, World
+from vidssl.data.worlds.compass import SECTORS, sector
 from vidssl.data.worlds.rates import distortion_at, rate_at
 from vidssl.types import UserError
 
@@ -57,6 +58,8 @@ class Wind(World):
 
     wrong_kinds = ("turbulent", "teleport")
     differential = True
+    classes = {"motion": SECTORS}
+    quantities = ("row", "column", "row velocity", "column velocity")
 
     def __init__(
         self,
@@ -121,6 +124,16 @@ class Wind(World):
         """
         prior = torch.tensor([[self.middle], [0], [0]], dtype=torch.float64).expand(3, 2)
         return prior + self._gain @ (self.shown(state) - self._seen @ prior), self._posterior.clone()
+
+    def labels(self, state: Tensor) -> dict[str, int]:
+        """`motion`: the sector (see :mod:`.compass`) of the velocity in :meth:`truth`."""
+        return {"motion": sector(*self.truth(state)[2:].tolist())}
+
+    def truth(self, state: Tensor) -> Tensor:
+        """Posterior means given the past: where the ball is in the last frame, less its jitter, and the velocity with which it goes on."""
+        last = self.past - 1.0
+        now = torch.tensor([[1, last, last * (last - 1) / 2], [0, 1, last]], dtype=torch.float64)
+        return (now @ self.posterior(state)[0]).flatten().float()
 
     def future_moments(self, state: Tensor) -> tuple[Tensor, Tensor]:
         """Of the future positions: means ``[Ty, 2]`` and the covariance ``[Ty, Ty]`` of either axis (rank 3), float64, pixels."""
