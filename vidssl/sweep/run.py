@@ -16,10 +16,15 @@ from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from vidssl.files import write_json
+from vidssl.sweep.cell import run_cell
 from vidssl.sweep.config import Cell, difference
 from vidssl.types import UserError
 
+Work = Callable[[dict[str, Any], str], dict[str, Any]]
+"""What a cell's specification and a device give: plain numbers, and under `futures` arrays for pictures; a function of a module."""
 RESULT, FAILURE, PICTURES = "metrics.json", "failed.txt", "futures.npz"
 
 
@@ -33,13 +38,18 @@ class Outcome:
 
 
 def run_sweep(
-    cells: list[Cell], folder: Path, jobs: int = 1, devices: list[str] | None = None, progress: Callable[[Iterable, int, str], Iterable] = lambda i, n, w: i
+    cells: list[Cell],
+    folder: Path,
+    jobs: int = 1,
+    devices: list[str] | None = None,
+    progress: Callable[[Iterable, int, str], Iterable] = lambda i, n, w: i,
+    work: Work = run_cell,
 ) -> Outcome:
     """Run what is not finished yet.
 
     Args:
         folder: of results, ``cells/NAME/`` each. jobs: processes at once; on a CPU each computes on one thread.
-        devices: dealt out to the processes in turn.
+        devices: dealt out to the processes in turn. work: what is done with a cell.
 
     Raises:
         UserError: a finished cell of the same name that was run with another configuration.
@@ -57,7 +67,7 @@ def run_sweep(
                 f"take another --output, or remove that cell"
             )
         outcome.before.append(cell.name)
-    for name, why in progress(_all(waiting, folder, jobs, devices or ["cpu"]), len(waiting), "cells"):
+    for name, why in progress(_all(waiting, folder, jobs, devices or ["cpu"], work), len(waiting), "cells"):
         if why is None:
             outcome.done.append(name)
         else:
@@ -65,14 +75,14 @@ def run_sweep(
     return outcome
 
 
-def _all(cells: list[Cell], folder: Path, jobs: int, devices: list[str]) -> Iterable[tuple[str, str | None]]:
+def _all(cells: list[Cell], folder: Path, jobs: int, devices: list[str], work: Work) -> Iterable[tuple[str, str | None]]:
     """(name, why it failed or None) as cells end."""
     left = list(enumerate(cells))
     while left:
         # spawned: a fork would copy a used thread pool, and CUDA cannot be used in one
         with ProcessPoolExecutor(jobs, get_context("spawn"), initializer=_alone, initargs=(os.getpid(),)) as pool:
             running: dict[Future, tuple[int, Cell]] = {
-                pool.submit(_cell, cell, folder / "cells" / cell.name, devices[i % len(devices)]): (i, cell) for i, cell in left
+                pool.submit(_cell, cell, folder / "cells" / cell.name, devices[i % len(devices)], work): (i, cell) for i, cell in left
             }
             broken = False
             for future in as_completed(running):
@@ -107,17 +117,14 @@ def _alone(parent: int) -> None:
     threading.Thread(target=watch, daemon=True).start()
 
 
-def _cell(cell: Cell, folder: Path, device: str) -> str | None:
+def _cell(cell: Cell, folder: Path, device: str, work: Work) -> str | None:
     """Run one cell in this process; None, or the last line of why it failed."""
-    import numpy as np
-
-    from vidssl.sweep.cell import run_cell
-
     try:
-        made = run_cell(cell.spec, device)
-        pictures = made.pop("futures")
+        made = work(cell.spec, device)
+        pictures = made.pop("futures", None)
         folder.mkdir(parents=True, exist_ok=True)
-        np.savez_compressed(folder / PICTURES, **pictures)
+        if pictures is not None:
+            np.savez_compressed(folder / PICTURES, **pictures)
         write_json(folder / RESULT, _plain({"limiter": cell.limiter, "value": cell.value, "seed": cell.seed, **made, "spec": cell.spec}))
         (folder / FAILURE).unlink(missing_ok=True)
     except UserError as error:

@@ -1,0 +1,87 @@
+"""Encoders side by side: recipes x seeds, each trained by `vidssl fit` as a user would, then probed; beside them a random and a supervised encoder.
+
+A cell is one recipe with one seed, or the yardsticks. It holds the whole recipe and how it is probed, so a folder of results cannot mix two
+configurations; what is finished is never run again.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import copy
+import io
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from vidssl.data.config import make_data
+from vidssl.evaluation.probe import Settings, probe
+from vidssl.export.load import open_model
+from vidssl.house import find_config
+from vidssl.nets.encoders import Encoder
+from vidssl.sweep.config import Cell, difference
+from vidssl.training.checkpoints import newest
+from vidssl.training.main import fit
+from vidssl.types import UserError
+
+SECTIONS = {"recipes", "seeds", "changes", "probe"}
+YARDSTICKS = "yardsticks"
+QUIET = ("--trainer.enable_progress_bar=false", "--trainer.num_sanity_val_steps=0")
+
+
+def read_comparison(name: str | Path) -> list[Cell]:
+    """The cells of a configuration, seed by seed, the yardsticks first.
+
+    It has `recipes` (names or files), `seeds`, `changes` (keys of `vidssl fit` and values, the same for all recipes) and `probe` (arguments of
+    :class:`Settings`, and `labels`).
+
+    Raises:
+        UserError: a section that is missing or unknown, or recipes of different data, whose numbers would not compare.
+    """
+    path = find_config(name)
+    told = yaml.safe_load(path.read_text("utf-8"))
+    if not isinstance(told, dict) or set(told) != SECTIONS:
+        got = ", ".join(sorted(map(str, told))) if isinstance(told, dict) else type(told).__name__
+        raise UserError(f"a comparison of encoders has the sections {', '.join(sorted(SECTIONS))}; {path} has {got}")
+    recipes = {str(recipe): yaml.safe_load(find_config(recipe).read_text("utf-8")) for recipe in told["recipes"]}
+    first = next(iter(recipes))
+    for recipe, whole in recipes.items():
+        if _clips(whole["data"]) != _clips(recipes[first]["data"]):
+            raise UserError(
+                f"encoders are compared on the same data; that of {recipe} is not that of {first} ({difference(_clips(recipes[first]['data']), _clips(whole['data']))}): "
+                f"change one of them"
+            )
+    shared = {"changes": told["changes"] or {}, "probe": told["probe"] or {}}
+    yardsticks = {"recipe": recipes[first], **shared, "seeds": len(told["seeds"])}
+    cells = [Cell(recipe, "on", seed, {"recipe": whole, **shared, "seed": seed}) for seed in told["seeds"] for recipe, whole in recipes.items()]
+    return [Cell(YARDSTICKS, "on", 0, yardsticks), *cells]
+
+
+def _clips(data: dict[str, Any]) -> dict[str, Any]:
+    """A data section without the size of a batch, which belongs to the method."""
+    return {**data, "init_args": {key: value for key, value in data["init_args"].items() if key != "batch_size"}}
+
+
+def run_encoder(spec: dict[str, Any], device: str = "cpu") -> dict[str, Any]:
+    """Train and probe what `spec` describes: the keys of ``probe.json``."""
+    asked = copy.deepcopy(spec["probe"])
+    labels = asked.pop("labels", None)
+    data = make_data(spec["recipe"]["data"], "the data of the recipe")
+    with tempfile.TemporaryDirectory() as folder:
+        recipe = Path(folder) / "recipe.yaml"
+        recipe.write_text(yaml.safe_dump(spec["recipe"], sort_keys=False))
+        changes = dict(spec["changes"])
+        if "seeds" in spec:  # no matter how well it was trained: the yardsticks are of its architecture
+            changes["trainer.max_steps"] = 1
+        seed = spec.get("seed", 0)
+        words = ["--config", str(recipe), "--runs", folder, "--run", "run", f"--seed_everything={seed}", f"--data.seed={seed}", *QUIET]
+        accelerator = "cpu" if device == "cpu" else "gpu"
+        with contextlib.redirect_stdout(io.StringIO()):
+            fit([*words, f"--trainer.accelerator={accelerator}", *(f"--{key}={value}" for key, value in changes.items())])
+        opened = open_model(newest(Path(folder)), device)
+    encoder = opened.energy.encoder
+    assert isinstance(encoder, Encoder)
+    if "seeds" in spec:
+        return probe(encoder, data, labels, Settings(**asked, seeds=spec["seeds"], encoders=("random", "supervised")))
+    return probe(encoder, data, labels, Settings(**asked, seeds=1, encoders=("model",)), opened.sha256)

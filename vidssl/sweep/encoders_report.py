@@ -1,0 +1,142 @@
+"""The comparison of encoders as a table, as JSON and as one figure: every probe of every method, with the spread over seeds."""
+
+from __future__ import annotations
+
+import json
+import math
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from vidssl import __version__
+from vidssl.evaluation.report_scores import value_at
+from vidssl.files import write_text
+from vidssl.sweep.encoders import YARDSTICKS
+from vidssl.sweep.report_marks import GRID, INK, MUTED, line, mark, sheet, shift, text
+from vidssl.sweep.run import RESULT
+from vidssl.types import UserError
+
+PROBES = ("knn", "linear", "attentive")
+MEASURES = {"rank": "effective rank of features (RankMe)", "spread": "spread of features of length 1 times sqrt(D); 0 where all are one"}
+COLOURS = {"knn": "#4c78a8", "linear": "#e0803c", "attentive": "#54a24b"}
+SHAPE = {"knn": "circle", "linear": "square", "attentive": "diamond"}
+
+
+@dataclass
+class Row:
+    """One method: its name, and the values over seeds of each column."""
+
+    name: str
+    values: dict[str, list[float]]
+
+    def mean(self, column: str) -> float:
+        """Over seeds; NaN where there are none."""
+        found = self.values.get(column, [])
+        return sum(found) / len(found) if found else math.nan
+
+    def spread(self, column: str) -> float:
+        """Standard deviation over seeds, n - 1."""
+        found, mean = self.values.get(column, []), self.mean(column)
+        return math.sqrt(sum((v - mean) ** 2 for v in found) / (len(found) - 1)) if len(found) > 1 else 0.0
+
+
+def rows_of(folder: Path) -> list[Row]:
+    """The rows of a folder of cells: random, supervised, then the methods, best linear probe first.
+
+    Raises:
+        UserError: no finished cell.
+    """
+    cells = [json.loads(path.read_text()) for path in sorted(folder.glob(f"cells/*/{RESULT}"))]
+    if not cells:
+        raise UserError(f"a comparison is drawn from finished cells; there are none in {str(folder)!r}: run `vidssl encoders` first")
+    made: dict[str, Row] = {}
+    for cell in cells:
+        for who in ("random", "supervised") if cell["limiter"] == YARDSTICKS else ("model",):
+            row = made.setdefault(cell["limiter"] if who == "model" else who, Row("", {}))
+            row.name = cell["limiter"] if who == "model" else who
+            for column, path in _paths(cell, who).items():
+                row.values.setdefault(column, []).extend(v for v in value_at(cell, path) or [] if math.isfinite(v))
+    first = [made.pop(name) for name in ("random", "supervised") if name in made]
+    labels = _labels(cells)
+    return first + sorted(made.values(), key=lambda row: -sum(row.mean(f"{label} linear") for label in labels))
+
+
+def columns_of(rows: list[Row]) -> list[str]:
+    """The columns that any row has, in order of appearance."""
+    return list(dict.fromkeys(column for row in rows for column in row.values))
+
+
+def write_comparison(folder: Path, out: Path, title: str) -> None:
+    """Write ``encoders.md``, ``encoders.json`` and ``encoders.svg`` of the cells in `folder` into `out`."""
+    rows = rows_of(folder)
+    columns = columns_of(rows)
+    write_text(out / "encoders.md", _markdown(rows, columns, title))
+    found = {row.name: {c: {"mean": row.mean(c), "spread": row.spread(c), "values": row.values[c]} for c in row.values} for row in rows}
+    write_text(out / "encoders.json", json.dumps({"vidssl": __version__, "encoders": found}, indent=1) + "\n")
+    write_text(out / "encoders.svg", figure(rows, title))
+
+
+def better(row: Row, yardstick: Row, label: str) -> bool:
+    """Whether any probe of the label beats the yardstick's by more than both spreads together."""
+    names = [f"{label} {probe}" for probe in PROBES]
+    return any(row.mean(c) - yardstick.mean(c) > row.spread(c) + yardstick.spread(c) for c in names)
+
+
+def _labels(cells: list[dict[str, Any]]) -> list[str]:
+    return list(cells[0]["labels"])
+
+
+def _paths(cell: dict[str, Any], who: str) -> dict[str, str]:
+    """Column to where its values are in a cell."""
+    made = {f"{label} {probe}": f"labels.{label}.{who}.{probe}.values" for label in cell["labels"] for probe in PROBES}
+    made |= {f"R² {quantity}": f"regression.{who}.{quantity}.values" for quantity in cell["regression"].get(who, {})}
+    return made | {name: f"features.{who}.{name}.values" for name in MEASURES}
+
+
+def _markdown(rows: list[Row], columns: list[str], title: str) -> str:
+    yardstick = next((row for row in rows if row.name == "random"), None)
+    labels = list(dict.fromkeys(c.rpartition(" ")[0] for c in columns if c.rpartition(" ")[2] in PROBES))
+    heads = ["encoder", *columns, "beats random on"]
+    lines = [heads, ["---", *["---:"] * len(columns), "---"]]
+    for row in rows:
+        cells = [f"{row.mean(c):.3g} ± {row.spread(c):.2g}" if row.values.get(c) else "–" for c in columns]
+        won = [] if yardstick is None or row is yardstick else [label for label in labels if better(row, yardstick, label)]
+        lines.append([row.name, *cells, ", ".join(won) or ("" if row is yardstick else "nothing")])
+    seeds = max(len(values) for row in rows for values in row.values.values())
+    said = (
+        f"Accuracy on test clips of nearest neighbours, linear and attentive probes; R² of ridge regression. Mean and standard deviation over {seeds} seeds. An encoder "
+        "beats the random one on a label where any probe's mean is higher by more than both standard deviations together. "
+        + " ".join(f"{name}: {meaning}." for name, meaning in MEASURES.items())
+    )
+    table = "\n".join("| " + " | ".join(cell) + " |" for cell in lines)
+    return f"# {title}\n\n{said}\n\n{table}\n"
+
+
+def figure(rows: list[Row], title: str) -> str:
+    """Accuracy by method, a panel a label; lines at the random encoder's and the supervised one's best probe."""
+    columns = columns_of(rows)
+    labels = list(dict.fromkeys(c.rpartition(" ")[0] for c in columns if c.rpartition(" ")[2] in PROBES))
+    width, left, high = 360.0, 130.0, 18.0
+    tall, body = 40 + high * len(rows), []
+    for i, label in enumerate(labels):
+        made = [text(left if i == 0 else 20, 12, label, 12, INK, weight="bold")]
+        begin = left if i == 0 else 20.0
+        end = begin + width - 40
+
+        def across(value: float) -> float:
+            return begin + (end - begin) * value
+
+        for tick in (0.0, 0.25, 0.5, 0.75, 1.0):
+            made += [line(across(tick), 20, across(tick), tall - 18, GRID), text(across(tick), tall - 5, f"{tick:g}", anchor="middle")]
+        for k, row in enumerate(rows):
+            y = 30 + high * k
+            if i == 0:
+                made.append(text(left - 8, y + 4, row.name, 11, INK if k > 1 else MUTED, "end"))
+            for probe in PROBES:
+                column = f"{label} {probe}"
+                if row.values.get(column):
+                    mean, spread = row.mean(column), row.spread(column)
+                    made += [line(across(max(0, mean - spread)), y, across(min(1, mean + spread)), y, COLOURS[probe]), mark(SHAPE[probe], across(mean), y, COLOURS[probe], 3.6)]
+        body.append(shift(0 if i == 0 else left + (width - 20) * i - 20, 28, "".join(made)))
+    key = "".join(shift(left + 110 * j, 0, mark(SHAPE[p], 0, 14, COLOURS[p]) + text(9, 18, p, 11, INK)) for j, p in enumerate(PROBES))
+    return sheet(title, left + width * len(labels), tall + 56, [shift(0, 18, key), shift(0, 24, "".join(body))])
