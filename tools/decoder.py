@@ -38,7 +38,7 @@ def main(argv: list[str]) -> None:
     parser.add_argument("--data", metavar="CONFIG", required=True, help="a recipe, or a YAML file with a data section: what the model was trained on")
     parser.add_argument("--output", metavar="DIR", type=Path, required=True, help="the folder to write the whole model to, with its decoder")
     parser.add_argument("--kind", choices=list(KINDS), default="copy", help="copies the last frame and paints the rest (copy), paints all (paint), or fetches pixels, for real video (fetch); default copy")
-    parser.add_argument("--steps", type=int, default=600, help="of fitting (default: 600)")
+    parser.add_argument("--steps", type=int, default=800, help="of fitting (default: 800)")
     parser.add_argument("--batch", type=int, default=32, help="clips a step (default: 32)")
     parser.add_argument("--lr", type=float, default=3e-3, help="learning rate (default: 0.003)")
     parser.add_argument("--frame_width", type=int, default=32, help="the decoder's features of each frame (default: 32)")
@@ -62,8 +62,8 @@ def main(argv: list[str]) -> None:
     rendered = Rendered(inner, KINDS[args.kind](**shape, frame_width=args.frame_width)).to(args.device)
     with meter() as report:
         order = batches(data.clips("train"), args.batch, args.steps, args.seed)
-        loss = fit_decoder(rendered, order, args.steps, args.lr, lambda share: report("fitting the decoder", share))
+        loss = fit_decoder(rendered, order, args.steps, args.lr, args.seed, lambda share: report("fitting the decoder", share))
     record = {**opened.record, "decoder": {"kind": args.kind, "steps": args.steps, "batch": args.batch, "seed": args.seed, "squared_error": loss}}
     export(replace(opened, energy=rendered.eval(), record=record), args.output, "model")
-    print(f"squared error {loss:.3g} a clip from the true future's embedding, over the last tenth of the steps")
+    print(f"squared error {loss:.3g} a clip, half from true and half from predicted embeddings, over the last tenth of the steps")
     print(f"written: {args.output / WEIGHTS['model']}; look: vidssl sample {args.output} --input ...; score: vidssl evaluate {args.output} --data {args.data}")

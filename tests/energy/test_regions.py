@@ -56,7 +56,7 @@ def test_the_loss_is_the_mean_distance_over_hidden_tokens_and_masks() -> None:
         told = energy.predict(data.x, keep, hidden).detach().double().numpy()
         losses.append(np.mean([abs(told[i] - wanted[i, hidden[i]]) for i in range(3)]))
     np.testing.assert_allclose(float(out.loss.detach()), np.mean(losses), rtol=1e-5)
-    np.testing.assert_allclose(float(out.logs["spread"]), wanted.reshape(-1, 24).std(0, ddof=1).mean(), rtol=1e-4)
+    np.testing.assert_allclose(float(out.logs["spread"]), wanted.std(0).mean(), rtol=1e-4)
 
 
 def test_hidden_pixels_reach_the_target_and_not_the_answer() -> None:
@@ -108,6 +108,14 @@ def test_the_energy_is_the_distance_at_the_futures_start_from_an_answer_without_
     assert torch.equal(*told) and not torch.allclose(found, other)
     wanted = features(energy, torch.cat((data.x[:, -2:], data.y[:, :2]), 1))[:, 16:]
     np.testing.assert_allclose(found.detach().numpy(), abs(told[0].detach().double().numpy() - wanted).sum((1, 2)), rtol=1e-5)
+
+
+def test_a_teacher_that_tells_positions_alone_shows_in_the_spread() -> None:
+    energy, data = model(), batch()
+    with torch.no_grad():
+        energy.teacher.embed.weight.zero_()
+    found = objective().loss(energy, data, moment()).logs["spread"]
+    assert found < 1e-5 and energy.target(data.x).std(1).mean() > 0.1
 
 
 def test_a_constant_embedding_would_please_the_loss_and_shows_in_the_spread() -> None:

@@ -92,10 +92,15 @@ def test_it_is_frozen_when_it_is_made() -> None:
         LimitedLatent(10.0).loss(energy, Batch(x, y, torch.arange(3)), Moment(5, 10)).loss.backward()
 
 
-def test_the_loss_is_squared_error_from_the_true_futures_embedding() -> None:
-    energy, (x, y) = rendered(), clips()
-    made = energy.decoder(energy.inner.seen(x, y), x[:, -1])
-    torch.testing.assert_close(render_loss(energy, Batch(x, y, torch.arange(3))), (made - y).square().sum() / 3)
+def test_the_loss_is_squared_error_from_true_embeddings_and_from_predicted_ones_half_and_half() -> None:
+    energy, (x, y) = rendered(name="gaussian_learned"), clips(5)
+    inner, noise = energy.inner, torch.Generator().manual_seed(3)
+    z = inner.latent.infer(inner.encode(x[2:]), inner.target(x[2:], y[2:]), noise).z
+    read = torch.cat((inner.seen(x[:2], y[:2]), inner.decode(inner.encode(x[2:]), z, x[2:])))
+    made = energy.decoder(read, x[:, -1])
+    torch.testing.assert_close(render_loss(energy, Batch(x, y, torch.arange(5)), torch.Generator().manual_seed(3)), (made - y).square().sum() / 5)
+    alone = render_loss(energy, Batch(x[:1], y[:1], torch.arange(1)))
+    assert alone.shape == () and float(alone) > 0
 
 
 @pytest.mark.parametrize("kind", KINDS)

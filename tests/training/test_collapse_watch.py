@@ -169,7 +169,7 @@ def test_lidar_is_that_of_views_drawn_as_the_objective_draws_them() -> None:
         rows, again = (watch.rows(None, task, model, clips, 0) for _ in range(2))
     assert rows["features_views"].shape == (8, 4, WIDTH) and rows["embedding_views"].shape == (8, 4, OUTPUTS)  # pairs: 3 become 4
     assert torch.equal(rows["embedding_views"], again["embedding_views"])
-        want = model.projector(rows["features_views"].flatten(0, 1)).unflatten(0, (8, 4))
+    want = model.projector(rows["features_views"].flatten(0, 1)).unflatten(0, (8, 4))
     assert torch.allclose(rows["embedding_views"], want, atol=1e-6)
     assert len({round(v, 5) for v in rows["features_views"][0].norm(dim=1).tolist()}) == 4, "four different views"
     found = watch.measure(rows)

@@ -151,7 +151,7 @@ def test_the_recipe_runs_and_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyP
     small = ["--trainer.accelerator=cpu", "--trainer.enable_progress_bar=false", "--data.train_clips=24", "--data.val_clips=4", "--data.batch_size=4", "--trainer.logger=false"]
     line = ["fit", "--config", "bounce-deepercluster", *small]
     assert cli.main([*line, "--trainer.max_steps=1"]) == 2
-    assert "8192 clips and the data have 24" in capsys.readouterr().err
+    assert "clips and the data have 24" in capsys.readouterr().err
     line += [f"--model.objective.init_args.{key}" for key in ("clips=24", "clusters=4", "every=2")]
     assert cli.main([*line, "--trainer.max_steps=2"]) == 0
     assert cli.main([*line, "--trainer.max_steps=3", "--ckpt_path", "last"]) == 0

@@ -1,8 +1,8 @@
 """Pictures of embeddings: an energy that predicts embeddings, and a decoder that reads them and changes nothing.
 
-y^ = d(sg s, x_Tx): the decoder d takes an embedding s, through which no gradient goes, and the last known frame. It learns from the true future's
-embedding, s = e(y), by squared error (:mod:`vidssl.training.render`), and shows drawn ones, s = g(f(x), z). Energies, z and price are the embedding's own.
-A picture shows what an embedding tells and the decoder's guess at the rest; where a drawn embedding lies off all that it learned from, it may show anything.
+y^ = d(sg s, x_Tx): the decoder d takes an embedding s, through which no gradient goes, and the last known frame. It learns by squared error
+from embeddings of true futures, s = e(y), and from predictions of them (:mod:`vidssl.training.render`), and shows drawn ones, s = g(f(x), z). Energies, z and price are the
+inner energy's own. A picture shows what an embedding tells and the decoder's guess at the rest; where a drawn embedding lies off all that it learned from, it may show anything.
 """
 
 from __future__ import annotations

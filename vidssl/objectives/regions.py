@@ -35,7 +35,7 @@ class RegionPrediction(WindowObjective):
         self.masks = masks
 
     def loss(self, energy: Energy, batch: Batch, moment: Moment) -> StepOutput:
-        """One step's loss; logs ``spread``, the standard deviation of a teacher's feature over the tokens of all clips, 0 where it collapsed."""
+        """One step's loss; logs ``spread``, the deviation of a teacher's feature between clips at one token: 0 where it tells positions alone."""
         if not isinstance(energy, RegionEnergy):
             raise UserError(f"RegionPrediction trains a RegionEnergy; got {type(energy).__name__}: change one of them")
         if energy.training:
@@ -45,4 +45,4 @@ class RegionPrediction(WindowObjective):
         for mask in self.masks:
             keep, hidden = mask(clip, energy.encoder.grid, moment.generator)
             losses.append(energy.cost(energy.predict(clip, keep, hidden) - pick(target, hidden)).mean())
-        return StepOutput(torch.stack(losses).mean(), {"spread": target.flatten(0, 1).std(0).mean()})
+        return StepOutput(torch.stack(losses).mean(), {"spread": target.std(0, correction=0).mean()})

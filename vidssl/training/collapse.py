@@ -22,7 +22,11 @@ from vidssl.training.look import Look, Rows, embedding
 from vidssl.types import Batch
 
 SPREAD, RANK, DIRECTIONS = 0.2, 0.5, 3.0
-"""Collapsed: less than this share of an untrained embedding's spread; or less than this share of its rank, and fewer than this many directions."""
+"""Collapsed: less than this share of an untrained embedding's spread; or less than this share of its rank, and fewer than this many directions.
+
+Measured on bounce over 100 steps: seven of the recipes kept a share of 0.35 of the spread or more and 8 directions. VICReg without its variance fell to 0.16 of the
+spread; SimSiam without a predictor, at a learning rate of 1e-2, to 3 directions or fewer with each of four seeds, where the intact one kept 4 to 8.
+"""
 STEPS = 50
 """Before so many steps nothing is said: running statistics still remember their beginning (0.9^50 = 0.005 of it) and the embedding looks small."""
 SEED = 1 << 42
@@ -43,8 +47,6 @@ ADVICE = {
 }
 """What to change, by the objective."""
 OTHERWISE = "lower the learning rate, or weigh what keeps embeddings apart more"
-PREDICTED = ("SimSiam", "BYOL")
-"""Objectives that nothing keeps from collapsing but a predictor."""
 
 
 class CollapseWatch(Look):
@@ -103,6 +105,6 @@ def collapsed(now: tuple[float, float], start: tuple[float, float]) -> bool:
 def advice(objective: Objective, energy: Energy) -> str:
     """What to change."""
     names = [kind.__name__ for kind in type(objective).__mro__]
-    if any(name in PREDICTED for name in names) and isinstance(energy, JointEnergy) and energy.predictor is None:
+    if "SimSiam" in names and isinstance(energy, JointEnergy) and energy.predictor is None:
         return f"give the energy a predictor, without which {type(objective).__name__} has nothing to keep embeddings apart"
     return next((ADVICE[name] for name in names if name in ADVICE), OTHERWISE)
