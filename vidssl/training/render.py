@@ -1,8 +1,8 @@
 """Fit a decoder to the embeddings of a frozen energy: squared error in pixels, behind a stop-gradient.
 
 Half of each batch is read from the true futures' embeddings e(y), the other half from the energy's own predictions of them, g(f(x), z) at the z that it infers from (x, y). By true ones
-alone a decoder learns to read what predictions get wrong: on fork its error on e(y) fell from 12.5 to 0.9 between 400 and 1500 steps, and of the drawn futures that it showed,
-those that were a true one fell from one half to none.
+alone a decoder learns to read what predictions get wrong: on fork its error on e(y) fell from 12.5 to 0.9 between 400 and 1500 steps, and of the drawn futures
+of two pasts that it showed, those that were a true one fell from one half to none. By half and half 99.9 % were (16 pasts, 800 steps).
 """
 
 from __future__ import annotations
