@@ -7,9 +7,9 @@ from typing import Any
 import torch
 from models import WIDTH, latent
 
-from vidssl.energy.embedding import EmbeddingEnergy
+from vidssl.energy.embedding import Embedded, EmbeddingEnergy
 from vidssl.energy.jepa import MomentumJEPA, VarianceJEPA
-from vidssl.energy.rendered import Embedded, Rendered
+from vidssl.energy.rendered import Rendered
 from vidssl.nets.decoders import CopyDecoder
 from vidssl.nets.encoders import ClipEncoder
 from vidssl.nets.predictors import MixPredictor

@@ -11,7 +11,8 @@ import torch
 
 from vidssl.data.config import load_data
 from vidssl.data.dataset import ClipDataset
-from vidssl.energy.rendered import Embedded, Rendered
+from vidssl.energy.embedding import Embedded
+from vidssl.energy.rendered import Rendered
 from vidssl.export.card import WEIGHTS
 from vidssl.export.load import open_model
 from vidssl.export.write import export, refuse_foreign

@@ -7,6 +7,8 @@ predict, such as the encoder of a deterministic model of pixels, keeps what the 
 
 from __future__ import annotations
 
+from abc import ABC
+
 import torch
 from torch import Tensor
 
@@ -18,7 +20,35 @@ from vidssl.nets.predictors import Predictor
 from vidssl.types import UserError
 
 
-class EmbeddingEnergy(PredictiveEnergy):
+class Embedded(PredictiveEnergy, ABC):
+    """What all energies of embeddings share: they draw embeddings, and paint nothing.
+
+    Attributes:
+        predictor: features and z to the embedding's prediction.
+    """
+
+    paints = False
+    predictor: Predictor
+
+    def decode(self, h: Tensor, z: Tensor, x: Tensor) -> Tensor:
+        """One predicted embedding per row, ``[B, D, h, w]``."""
+        return self.predictor(h, z)
+
+    def draw(self, x: Tensor, n: int, generator: torch.Generator | None = None) -> Tensor:
+        """`n` predicted embeddings of each past's futures, ``[n, B, D, h, w]``."""
+        h = self.encode(x)
+        return self.decode_many(h, self.latent.prior(h, n, generator), x)
+
+    def sample(self, x: Tensor, n: int, generator: torch.Generator | None = None, horizon: int | None = None) -> Tensor:
+        """There are no pixels here.
+
+        Raises:
+            UserError: always.
+        """
+        raise UserError(f"{type(self).__name__} predicts embeddings and paints no pixels; fit a decoder that shows them: vidssl decoder MODEL --data CONFIG --output DIR")
+
+
+class EmbeddingEnergy(Embedded):
     """A predictor of embeddings with any latent.
 
     Args:
@@ -35,8 +65,6 @@ class EmbeddingEnergy(PredictiveEnergy):
     Raises:
         UserError: parts that do not fit together, naming both numbers.
     """
-
-    paints = False
 
     def __init__(
         self,
@@ -73,20 +101,3 @@ class EmbeddingEnergy(PredictiveEnergy):
         """The teacher's embedding of the last frames, ``[B, D, h, w]``, without gradient."""
         with torch.no_grad():
             return self.teacher(torch.cat((x, y), 1)[:, -self.teacher.frames :])
-
-    def decode(self, h: Tensor, z: Tensor, x: Tensor) -> Tensor:
-        """One predicted embedding per row, ``[B, D, h, w]``."""
-        return self.predictor(h, z)
-
-    def draw(self, x: Tensor, n: int, generator: torch.Generator | None = None) -> Tensor:
-        """`n` predicted embeddings of each past's futures, ``[n, B, D, h, w]``."""
-        h = self.encode(x)
-        return self.decode_many(h, self.latent.prior(h, n, generator), x)
-
-    def sample(self, x: Tensor, n: int, generator: torch.Generator | None = None, horizon: int | None = None) -> Tensor:
-        """There are no pixels here.
-
-        Raises:
-            UserError: always.
-        """
-        raise UserError("EmbeddingEnergy predicts embeddings and paints no pixels; draw embeddings with `draw`, or train a PixelEnergy to see futures")

@@ -20,7 +20,8 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from vidssl.energy.base import Explanation
-from vidssl.energy.predictive import PredictiveEnergy, distortion, same
+from vidssl.energy.embedding import Embedded
+from vidssl.energy.predictive import distortion, same
 from vidssl.latents.base import Latent
 from vidssl.latents.inference import Amortised, Inference, Score, ordinary
 from vidssl.nets.encoders import Encoder
@@ -29,7 +30,7 @@ from vidssl.nets.predictors import Predictor
 from vidssl.types import Moment, UserError
 
 
-class FutureJEPA(PredictiveEnergy):
+class FutureJEPA(Embedded):
     """What all future-predicting JEPAs share.
 
     Attributes:
@@ -38,8 +39,6 @@ class FutureJEPA(PredictiveEnergy):
         embedder: e, the last of the past's and the future's frames, as many as it takes, to an embedding that is not yet normalised.
     """
 
-    paints = False
-    predictor: Predictor
     embedder: Encoder
 
     def __init__(
@@ -110,23 +109,6 @@ class FutureJEPA(PredictiveEnergy):
     def _score(self, known: Tensor, h: Tensor, x: Tensor) -> Score:
         known, h, x = ordinary(known), ordinary(h), ordinary(x)
         return lambda z: distortion(known, self.decode_many(h, z, x))
-
-    def decode(self, h: Tensor, z: Tensor, x: Tensor) -> Tensor:
-        """One predicted embedding per row, ``[B, D, h, w]``."""
-        return self.predictor(h, z)
-
-    def draw(self, x: Tensor, n: int, generator: torch.Generator | None = None) -> Tensor:
-        """`n` predicted embeddings of each past's futures, ``[n, B, D, h, w]``."""
-        h = self.encode(x)
-        return self.decode_many(h, self.latent.prior(h, n, generator), x)
-
-    def sample(self, x: Tensor, n: int, generator: torch.Generator | None = None, horizon: int | None = None) -> Tensor:
-        """There are no pixels here.
-
-        Raises:
-            UserError: always.
-        """
-        raise UserError(f"{type(self).__name__} predicts embeddings and paints no pixels; fit a decoder that shows them: vidssl decoder MODEL --data CONFIG --output DIR")
 
 
 class VarianceJEPA(FutureJEPA):

@@ -12,16 +12,12 @@ from torch import Tensor
 from torch.distributions import Distribution
 
 from vidssl.energy.base import Explanation, LatentEnergy
-from vidssl.energy.embedding import EmbeddingEnergy
-from vidssl.energy.jepa import FutureJEPA
+from vidssl.energy.embedding import Embedded
 from vidssl.energy.predictive import ROWS, same
 from vidssl.latents.base import Latent
 from vidssl.nets.decoders import Decoder
 from vidssl.nets.encoders import Encoder
 from vidssl.types import UserError
-
-Embedded = EmbeddingEnergy | FutureJEPA
-"""Energies that draw embeddings."""
 
 
 class Rendered(LatentEnergy):

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from vidssl.data.worlds.oracle import Truth
-from vidssl.energy.rendered import Embedded
+from vidssl.energy.embedding import Embedded
 from vidssl.evaluation.truth import mode_counts, total_variation, variation_noise
 
 OFF_MODE = 0.2

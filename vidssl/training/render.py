@@ -14,7 +14,8 @@ import torch
 from torch import Tensor
 
 from vidssl.energy.predictive import distortion
-from vidssl.energy.rendered import Embedded, Rendered
+from vidssl.energy.embedding import Embedded
+from vidssl.energy.rendered import Rendered
 from vidssl.types import Batch
 
 
