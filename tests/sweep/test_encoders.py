@@ -11,7 +11,7 @@ import yaml
 from vidssl.cli import main as command
 from vidssl.files import write_json
 from vidssl.house import find_config, room
-from vidssl.sweep.encoders import YARDSTICKS, read_comparison
+from vidssl.sweep.encoders import YARDSTICKS, architecture, read_comparison
 from vidssl.sweep.encoders_report import Row, better, columns_of, figure, rows_of, write_comparison
 from vidssl.sweep.run import RESULT
 from vidssl.types import UserError
@@ -27,20 +27,25 @@ def written(tmp_path: Path, **changes: object) -> Path:
     return path
 
 
-def cell(folder: Path, name: str, seed: int, **accuracy: float) -> None:
-    """A finished cell of one label, `way`."""
+def cell(folder: Path, name: str, seed: int, kind: str = "Plain", **accuracy: float) -> None:
+    """A finished cell of one label, `way`, of an encoder of the class `kind`."""
     who = {"random": accuracy, "supervised": accuracy} if name == YARDSTICKS else {"model": accuracy}
     scores = {w: {probe: {"values": [value]} for probe, value in numbers.items()} for w, numbers in who.items()}
     nothing = {w: {} for w in who}
-    write_json(folder / "cells" / f"{name}-on-s{seed}" / RESULT, {"limiter": name, "seed": seed, "labels": {"way": scores}, "regression": nothing, "features": nothing})
+    recipe = {"model": {"energy": {"init_args": {"encoder": {"class_path": f"nets.{kind}"}}}}}
+    made = {"limiter": name, "seed": seed, "spec": {"recipe": recipe}, "labels": {"way": scores}, "regression": nothing, "features": nothing}
+    write_json(folder / "cells" / f"{name}-{kind}-s{seed}" / RESULT, made)
 
 
 def test_every_shipped_comparison_reads() -> None:
     for path in (room("configs") / "encoders").glob("*.yaml"):
         cells = read_comparison(path)
-        assert cells[0].limiter == YARDSTICKS
+        yardsticks = [cell for cell in cells if cell.limiter == YARDSTICKS]
+        assert cells[: len(yardsticks)] == yardsticks
+        kinds = [architecture(cell.spec["recipe"]) for cell in yardsticks]
+        assert all(kinds.count(architecture(cell.spec["recipe"])) == 1 for cell in cells)
         seeds, recipes = yaml.safe_load(path.read_text())["seeds"], yaml.safe_load(path.read_text())["recipes"]
-        assert len(cells) == 1 + len(seeds) * len(recipes) and len({c.name for c in cells}) == len(cells)
+        assert len(cells) == len(yardsticks) + len(seeds) * len(recipes) and len({c.name for c in cells}) == len(cells)
 
 
 def test_a_comparison_trains_and_probes_and_is_not_run_again(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -48,7 +53,7 @@ def test_a_comparison_trains_and_probes_and_is_not_run_again(tmp_path: Path, cap
     assert command(line) == 0
     assert "2 cells done, 0 were finished before, 0 failed" in capsys.readouterr().out
     made = json.loads((tmp_path / "out" / "encoders.json").read_text())["encoders"]
-    assert set(made) == {"random", "supervised", "bounce-simsiam"}
+    assert set(made) == {"random ClipEncoder", "supervised ClipEncoder", "bounce-simsiam"}
     for row in made.values():
         assert {"motion knn", "motion linear", "motion attentive"} <= set(row)
         assert all(0 <= value <= 1 for probe in ("knn", "linear", "attentive") for value in row[f"motion {probe}"]["values"])
@@ -62,7 +67,7 @@ def test_the_table_has_means_spreads_and_who_beats_random(tmp_path: Path) -> Non
         cell(tmp_path, "good", seed, knn=0.2, linear=linear, attentive=0.3)
         cell(tmp_path, "poor", seed, knn=0.2, linear=0.2 + seed / 10, attentive=0.3)
     rows = rows_of(tmp_path)
-    assert [row.name for row in rows] == ["random", "supervised", "good", "poor"]
+    assert [row.name for row in rows] == ["random Plain", "supervised Plain", "good", "poor"]
     assert rows[2].mean("way linear") == pytest.approx(0.6) and rows[2].spread("way linear") == pytest.approx(0.1)
     write_comparison(tmp_path, tmp_path, "Some")
     table = (tmp_path / "encoders.md").read_text()
@@ -71,6 +76,17 @@ def test_the_table_has_means_spreads_and_who_beats_random(tmp_path: Path) -> Non
     drawn = (tmp_path / "encoders.svg").read_text()
     assert drawn.startswith("<svg") and drawn.count("good") == 1 and figure(rows, "Some") == drawn
     assert columns_of(rows)[:3] == ["way knn", "way linear", "way attentive"]
+
+
+def test_a_method_is_measured_by_the_random_encoder_of_its_own_architecture(tmp_path: Path) -> None:
+    cell(tmp_path, YARDSTICKS, 0, knn=0.1, linear=0.1, attentive=0.1)
+    cell(tmp_path, YARDSTICKS, 0, "Other", knn=0.6, linear=0.6, attentive=0.6)
+    cell(tmp_path, "a", 0, knn=0.3, linear=0.3, attentive=0.3)
+    cell(tmp_path, "b", 0, "Other", knn=0.3, linear=0.3, attentive=0.3)
+    write_comparison(tmp_path, tmp_path, "Two kinds")
+    lines = (tmp_path / "encoders.md").read_text().splitlines()
+    ends = {line.split(" | ")[0].strip("| "): line.rsplit("|", 2)[1].strip() for line in lines if line.startswith("| ")}
+    assert (ends["a"], ends["b"], ends["random Plain"], ends["random Other"]) == ("way", "nothing", "", "")
 
 
 def test_better_needs_more_than_both_spreads() -> None:

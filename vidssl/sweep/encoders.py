@@ -1,6 +1,7 @@
 """Encoders side by side: recipes x seeds, each trained by `vidssl fit` as a user would, then probed; beside them a random and a supervised encoder.
 
-A cell is one recipe with one seed, or the yardsticks. It holds the whole recipe and how it is probed, so a folder of results cannot mix two
+A cell is one recipe with one seed, or the yardsticks of one architecture: an untrained video ViT tells more than an untrained convolution, so each recipe is
+measured against its own. A cell holds the whole recipe and how it is probed, so a folder of results cannot mix two
 configurations; what is finished is never run again.
 """
 
@@ -9,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import copy
 import io
+import json
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -31,7 +33,7 @@ QUIET = ("--trainer.enable_progress_bar=false", "--trainer.num_sanity_val_steps=
 
 
 def read_comparison(name: str | Path) -> list[Cell]:
-    """The cells of a configuration, seed by seed, the yardsticks first.
+    """The cells of a configuration, seed by seed, the yardsticks of each architecture first.
 
     It has `recipes` (names or files), `seeds`, `changes` (keys of `vidssl fit` and values, the same for all recipes) and `probe` (arguments of
     :class:`Settings`, and `labels`).
@@ -53,9 +55,20 @@ def read_comparison(name: str | Path) -> list[Cell]:
                 f"change one of them"
             )
     shared = {"changes": told["changes"] or {}, "probe": told["probe"] or {}}
-    yardsticks = {"recipe": recipes[first], **shared, "seeds": len(told["seeds"])}
+    kinds: dict[str, dict[str, Any]] = {}  # one recipe of each architecture
+    for whole in recipes.values():
+        kinds.setdefault(json.dumps(architecture(whole), sort_keys=True), whole)
+    yardsticks = [
+        Cell(YARDSTICKS, f"{i}-{architecture(whole)['class_path'].rpartition('.')[2]}", 0, {"recipe": whole, **shared, "seeds": len(told["seeds"])})
+        for i, whole in enumerate(kinds.values())
+    ]
     cells = [Cell(recipe, "on", seed, {"recipe": whole, **shared, "seed": seed}) for seed in told["seeds"] for recipe, whole in recipes.items()]
-    return [Cell(YARDSTICKS, "on", 0, yardsticks), *cells]
+    return [*yardsticks, *cells]
+
+
+def architecture(recipe: dict[str, Any]) -> dict[str, Any]:
+    """The encoder that a recipe describes, as it is written there."""
+    return recipe["model"]["energy"]["init_args"]["encoder"]
 
 
 def _clips(data: dict[str, Any]) -> dict[str, Any]:

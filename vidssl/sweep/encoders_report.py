@@ -11,7 +11,7 @@ from typing import Any
 from vidssl import __version__
 from vidssl.evaluation.report_scores import value_at
 from vidssl.files import write_text
-from vidssl.sweep.encoders import YARDSTICKS
+from vidssl.sweep.encoders import YARDSTICKS, architecture
 from vidssl.sweep.report_marks import GRID, INK, MUTED, line, mark, sheet, shift, text
 from vidssl.sweep.run import RESULT
 from vidssl.types import UserError
@@ -24,10 +24,15 @@ SHAPE = {"knn": "circle", "linear": "square", "attentive": "diamond"}
 
 @dataclass
 class Row:
-    """One method: its name, and the values over seeds of each column."""
+    """One method: its name, the values over seeds of each column, and the encoder it has.
+
+    Attributes:
+        kind: of its encoder, as its recipe describes it; rows compare with the random encoder of the same kind.
+    """
 
     name: str
     values: dict[str, list[float]]
+    kind: str = ""
 
     def mean(self, column: str) -> float:
         """Over seeds; NaN where there are none."""
@@ -41,7 +46,7 @@ class Row:
 
 
 def rows_of(folder: Path) -> list[Row]:
-    """The rows of a folder of cells: random, supervised, then the methods, best linear probe first.
+    """The rows of a folder of cells: the yardsticks, then the methods, best linear probe first.
 
     Raises:
         UserError: no finished cell.
@@ -49,16 +54,18 @@ def rows_of(folder: Path) -> list[Row]:
     cells = [json.loads(path.read_text()) for path in sorted(folder.glob(f"cells/*/{RESULT}"))]
     if not cells:
         raise UserError(f"a comparison is drawn from finished cells; there are none in {str(folder)!r}: run `vidssl encoders` first")
-    made: dict[str, Row] = {}
+    made: dict[tuple[str, str], Row] = {}
     for cell in cells:
+        encoder = architecture(cell["spec"]["recipe"])
+        kind, short = json.dumps(encoder, sort_keys=True), encoder["class_path"].rpartition(".")[2]
         for who in ("random", "supervised") if cell["limiter"] == YARDSTICKS else ("model",):
-            row = made.setdefault(cell["limiter"] if who == "model" else who, Row("", {}))
-            row.name = cell["limiter"] if who == "model" else who
+            name = cell["limiter"] if who == "model" else f"{who} {short}"
+            row = made.setdefault((name, kind), Row(name, {}, kind))
             for column, path in _paths(cell, who).items():
                 row.values.setdefault(column, []).extend(v for v in value_at(cell, path) or [] if math.isfinite(v))
-    first = [made.pop(name) for name in ("random", "supervised") if name in made]
-    labels = _labels(cells)
-    return first + sorted(made.values(), key=lambda row: -sum(row.mean(f"{label} linear") for label in labels))
+    labels = list(cells[0]["labels"])
+    first = [row for row in made.values() if _is_yardstick(row)]
+    return first + sorted((row for row in made.values() if not _is_yardstick(row)), key=lambda row: -sum(row.mean(f"{label} linear") for label in labels))
 
 
 def columns_of(rows: list[Row]) -> list[str]:
@@ -82,8 +89,13 @@ def better(row: Row, yardstick: Row, label: str) -> bool:
     return any(row.mean(c) - yardstick.mean(c) > row.spread(c) + yardstick.spread(c) for c in names)
 
 
-def _labels(cells: list[dict[str, Any]]) -> list[str]:
-    return list(cells[0]["labels"])
+def random_of(row: Row, rows: list[Row]) -> Row | None:
+    """The random encoder of the row's kind, where there is one and the row is not it."""
+    return next((other for other in rows if other.name.startswith("random ") and other.kind == row.kind and other is not row), None)
+
+
+def _is_yardstick(row: Row) -> bool:
+    return row.name.split(" ")[0] in ("random", "supervised")
 
 
 def _paths(cell: dict[str, Any], who: str) -> dict[str, str]:
@@ -94,18 +106,18 @@ def _paths(cell: dict[str, Any], who: str) -> dict[str, str]:
 
 
 def _markdown(rows: list[Row], columns: list[str], title: str) -> str:
-    yardstick = next((row for row in rows if row.name == "random"), None)
     labels = list(dict.fromkeys(c.rpartition(" ")[0] for c in columns if c.rpartition(" ")[2] in PROBES))
     heads = ["encoder", *columns, "beats random on"]
     lines = [heads, ["---", *["---:"] * len(columns), "---"]]
     for row in rows:
         cells = [f"{row.mean(c):.3g} ± {row.spread(c):.2g}" if row.values.get(c) else "–" for c in columns]
-        won = [] if yardstick is None or row is yardstick else [label for label in labels if better(row, yardstick, label)]
-        lines.append([row.name, *cells, ", ".join(won) or ("" if row is yardstick else "nothing")])
+        yardstick = random_of(row, rows)
+        won = "" if yardstick is None else ", ".join(label for label in labels if better(row, yardstick, label)) or "nothing"
+        lines.append([row.name, *cells, won])
     seeds = max(len(values) for row in rows for values in row.values.values())
     said = (
         f"Accuracy on test clips of nearest neighbours, linear and attentive probes; R² of ridge regression. Mean and standard deviation over {seeds} seeds. An encoder "
-        "beats the random one on a label where any probe's mean is higher by more than both standard deviations together. "
+        "beats the random one of its own architecture on a label where any probe's mean is higher by more than both standard deviations together. "
         + " ".join(f"{name}: {meaning}." for name, meaning in MEASURES.items())
     )
     table = "\n".join("| " + " | ".join(cell) + " |" for cell in lines)
@@ -116,7 +128,7 @@ def figure(rows: list[Row], title: str) -> str:
     """Accuracy by method, a panel a label; lines at the random encoder's and the supervised one's best probe."""
     columns = columns_of(rows)
     labels = list(dict.fromkeys(c.rpartition(" ")[0] for c in columns if c.rpartition(" ")[2] in PROBES))
-    width, left, high = 360.0, 130.0, 18.0
+    width, left, high = 360.0, 160.0, 18.0
     tall, body = 40 + high * len(rows), []
     for i, label in enumerate(labels):
         made = [text(left if i == 0 else 20, 12, label, 12, INK, weight="bold")]
@@ -131,7 +143,7 @@ def figure(rows: list[Row], title: str) -> str:
         for k, row in enumerate(rows):
             y = 30 + high * k
             if i == 0:
-                made.append(text(left - 8, y + 4, row.name, 11, INK if k > 1 else MUTED, "end"))
+                made.append(text(left - 8, y + 4, row.name, 11, MUTED if _is_yardstick(row) else INK, "end"))
             for probe in PROBES:
                 column = f"{label} {probe}"
                 if row.values.get(column):
