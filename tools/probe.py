@@ -27,7 +27,8 @@ def main(argv: list[str]) -> None:
         "--data",
         metavar="CONFIG",
         required=True,
-        help="a recipe, or a YAML file with a data section as in one; or a folder of videos that lie in a folder for each class",
+        help="a recipe, or a YAML file with a data section as in one; or a folder of videos that lie in a folder for each class; "
+        "data/windows with --folder asks of any videos which one a window is of, and when it begins",
     )
     parser.add_argument("--folder", help="in place of the folder that the data section names")
     parser.add_argument("--labels", metavar="NAME", nargs="+", help="default: all that the data have")

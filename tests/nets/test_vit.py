@@ -11,7 +11,7 @@ from torch.nn import functional as F
 
 from vidssl.energy.joint import SiameseJoint
 from vidssl.nets.heads import MLPHead
-from vidssl.nets.vit import TokenBlock, VideoViT, positions, tubes
+from vidssl.nets.vit import LOUD, TokenBlock, VideoViT, positions, tubes
 from vidssl.spec import build, spec_of
 from vidssl.types import UserError
 
@@ -79,7 +79,7 @@ def test_kept_tokens_without_attention_are_those_of_the_whole_pass() -> None:
 def test_each_kept_token_has_its_own_position() -> None:
     encoder, grey = made(depth=0), torch.full((2, 4, 1, 16, 16), 0.5)  # all tubes alike: only positions differ
     keep = torch.tensor([[3, 17, 9], [31, 0, 4]])
-    told = F.layer_norm(encoder.embed(torch.full((32,), 0.5)) + encoder.position, (24,))
+    told = F.layer_norm(encoder.embed(torch.full((32,), LOUD * 0.5)) + encoder.position, (24,))
     torch.testing.assert_close(encoder.tokens(grey, keep), told[keep])
 
 

@@ -17,7 +17,7 @@ from vidssl.sweep.run import RESULT
 from vidssl.types import UserError
 
 CHANGES = {"trainer.max_steps": 2, "data.train_clips": 48, "data.val_clips": 32, "data.test_clips": 32, "data.batch_size": 8}
-PROBE = {"labels": ["motion"], "clips": 48, "limit": 32, "steps": 2, "k": 3}
+PROBE = {"labels": ["motion"], "clips": 48, "limit": 32, "steps": 2, "k": 3, "pairs": 4}
 
 
 def written(tmp_path: Path, **changes: object) -> Path:
@@ -57,6 +57,8 @@ def test_a_comparison_trains_and_probes_and_is_not_run_again(tmp_path: Path, cap
     for row in made.values():
         assert {"motion knn", "motion linear", "motion attentive"} <= set(row)
         assert all(0 <= value <= 1 for probe in ("knn", "linear", "attentive") for value in row[f"motion {probe}"]["values"])
+    judged = {name: row["values"][0] for name, row in made["bounce-simsiam"].items() if name.startswith("not ")}
+    assert set(judged) == {"not vanish", "not identity", "not leave", "not wrap"} and all(value in {k / 8 for k in range(9)} for value in judged.values())
     assert command(line) == 0
     assert "0 cells done, 2 were finished before" in capsys.readouterr().out
 

@@ -205,7 +205,7 @@ def _asked(labels: list[str] | None, classes: dict[str, int], quantities: tuple[
     if unknown := [name for name in labels or [] if name not in classes]:
         raise UserError(f"a probe asks for labels that there are; {there}, and not {', '.join(unknown)}")
     if not classes and not quantities:
-        raise UserError(f"a probe needs labels; {there}: take a world, or videos that each lie in a folder of their class")
+        raise UserError(f"a probe needs labels; {there}: take a world, videos that each lie in a folder of their class, or data/windows")
     return list(dict.fromkeys(labels)) if labels else list(classes)
 
 

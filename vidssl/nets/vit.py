@@ -17,6 +17,10 @@ from vidssl.nets.encoders import Encoder
 from vidssl.spec import Part
 from vidssl.types import UserError
 
+LOUD = 4.0
+"""What pixels in [0, 1] are multiplied by. Natural video deviates by some .23 from its mean (the constants of Kinetics), a coordinate of a position by .7: unscaled, an
+untrained network on bounce told less of both digit (linear probe .38 for .41) and motion (.57 for .62)."""
+
 
 def positions(frames: int, height: int, width: int, dim: int) -> Tensor:
     """Fixed positions of a grid's tokens, ``[N, D]`` with N = frames height width; the last axis of the grid runs fastest.
@@ -126,7 +130,7 @@ class VideoViT(Encoder):
             UserError: as :meth:`check`, or indices of another batch.
         """
         self.check(clip)
-        h, position = tubes(clip, self.tubelet, self.patch), self.position
+        h, position = tubes(LOUD * clip, self.tubelet, self.patch), self.position
         if keep is not None:
             if keep.ndim != 2 or len(keep) != len(clip):
                 raise UserError(f"indices of kept tokens are [B, K]; got {list(keep.shape)} for {len(clip)} clips")

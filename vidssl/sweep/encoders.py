@@ -1,5 +1,7 @@
 """Encoders side by side: recipes x seeds, each trained by `vidssl fit` as a user would, then probed; beside them a random and a supervised encoder.
 
+In a world of objects the method's energy is also asked which of two futures is possible (:mod:`~vidssl.evaluation.impossible`).
+
 A cell is one recipe with one seed, or the yardsticks of one architecture: an untrained video ViT tells more than an untrained convolution, so each recipe is
 measured against its own. A cell holds the whole recipe and how it is probed, so a folder of results cannot mix two
 configurations; what is finished is never run again.
@@ -18,6 +20,7 @@ from typing import Any
 import yaml
 
 from vidssl.data.config import make_data
+from vidssl.evaluation.impossible import judge
 from vidssl.evaluation.probe import Settings, probe
 from vidssl.export.load import open_model
 from vidssl.house import find_config
@@ -36,7 +39,7 @@ def read_comparison(name: str | Path) -> list[Cell]:
     """The cells of a configuration, seed by seed, the yardsticks of each architecture first.
 
     It has `recipes` (names or files), `seeds`, `changes` (keys of `vidssl fit` and values, the same for all recipes) and `probe` (arguments of
-    :class:`Settings`, and `labels`).
+    :class:`Settings`, `labels`, and `pairs`: of a possible and an impossible future, 0 for none).
 
     Raises:
         UserError: a section that is missing or unknown, or recipes of different data, whose numbers would not compare.
@@ -77,9 +80,9 @@ def _clips(data: dict[str, Any]) -> dict[str, Any]:
 
 
 def run_encoder(spec: dict[str, Any], device: str = "cpu") -> dict[str, Any]:
-    """Train and probe what `spec` describes: the keys of ``probe.json``."""
+    """Train and probe what `spec` describes: the keys of ``probe.json``, and ``impossible``, the free energy's judgement of pairs, kind by kind."""
     asked = copy.deepcopy(spec["probe"])
-    labels = asked.pop("labels", None)
+    labels, count = asked.pop("labels", None), asked.pop("pairs", 0)
     data = make_data(spec["recipe"]["data"], "the data of the recipe")
     with tempfile.TemporaryDirectory() as folder:
         recipe = Path(folder) / "recipe.yaml"
@@ -97,4 +100,5 @@ def run_encoder(spec: dict[str, Any], device: str = "cpu") -> dict[str, Any]:
     assert isinstance(encoder, Encoder)
     if "seeds" in spec:
         return probe(encoder, data, labels, Settings(**asked, seeds=spec["seeds"], encoders=("random", "supervised")))
-    return probe(encoder, data, labels, Settings(**asked, seeds=1, encoders=("model",)), opened.sha256)
+    judged = judge(opened.energy, data, count, device, opened.sha256)["free_energy"] if count else {}
+    return {**probe(encoder, data, labels, Settings(**asked, seeds=1, encoders=("model",)), opened.sha256), "impossible": judged}

@@ -63,6 +63,8 @@ def rows_of(folder: Path) -> list[Row]:
             row = made.setdefault((name, kind), Row(name, {}, kind))
             for column, path in _paths(cell, who).items():
                 row.values.setdefault(column, []).extend(v for v in value_at(cell, path) or [] if math.isfinite(v))
+            for wrong, judged in cell.get("impossible", {}).items():
+                row.values.setdefault(f"not {wrong}", []).append(judged["accuracy"])
     labels = list(cells[0]["labels"])
     first = [row for row in made.values() if _is_yardstick(row)]
     return first + sorted((row for row in made.values() if not _is_yardstick(row)), key=lambda row: -sum(row.mean(f"{label} linear") for label in labels))
@@ -119,6 +121,7 @@ def _markdown(rows: list[Row], columns: list[str], title: str) -> str:
         f"Accuracy on test clips of nearest neighbours, linear and attentive probes; R² of ridge regression. Mean and standard deviation over {seeds} seeds. An encoder "
         "beats the random one of its own architecture on a label where any probe's mean is higher by more than both standard deviations together. "
         + " ".join(f"{name}: {meaning}." for name, meaning in MEASURES.items())
+        + " Not ...: share of pairs in which the method's energy finds the future where an object goes wrong in that way less likely than the one that happened; .5 is chance."
     )
     table = "\n".join("| " + " | ".join(cell) + " |" for cell in lines)
     return f"# {title}\n\n{said}\n\n{table}\n"
