@@ -162,6 +162,7 @@ def test_the_protocol_on_a_predictor_that_knows(untrained: None) -> None:
     assert found["copy_last"]["ap"][0] > found["copy_last"]["ap"][-1]
     late = detect(seer(3, data), data, **SMALL | {"futures": 4, "limit": 16})
     assert late["best_of_N"]["1"]["map"] < 0.05 and late["best_of_N"]["4"] == found["first"]
+    assert [list(late[group]) for group in ("best_of_N", "mean_of_N")] == 2 * [["1", "2", "4"]], "k goes in powers of two"
     assert late["best_of_N"]["1"]["map"] < late["mean_of_N"]["4"]["map"]
 
 

@@ -26,7 +26,6 @@ from vidssl.energy.base import Energy
 from vidssl.energy.predictive import PredictiveEnergy
 from vidssl.evaluation.detection import GRID, Detector, average_precision, maps_of_frames, train
 from vidssl.evaluation.protocol import checksum, chosen
-from vidssl.evaluation.sets import sizes
 from vidssl.types import UserError, to_unit
 
 BATCH = 64
@@ -147,11 +146,16 @@ def _score(energy: PredictiveEnergy, head: Detector, x: Tensor, y: Tensor, futur
     steps = range(future - 1)  # the last has one place only and is left out, as there
     rows["sliding"] = [average_precision(torch.stack([ahead[t][:, s] for t in range(future - s)], 1), target[:, s:]) for s in steps]
     price = F.binary_cross_entropy_with_logits(logits, target.expand_as(logits), reduction="none").flatten(2).mean(2)  # [N, B]
-    for k in sizes(futures):
+    for k in powers(futures):
         best = price[:k].argmin(0)
         rows[f"best_of_N/{k}"] = _ap(logits[best, torch.arange(len(x))], target)
         rows[f"mean_of_N/{k}"] = _ap(logits[:k].sigmoid().mean(0), target)
     return rows
+
+
+def powers(futures: int) -> list[int]:
+    """The k of best-of-k: powers of two below the number of futures, and it."""
+    return [2**i for i in range((futures - 1).bit_length())] + [futures]
 
 
 def _ap(scores: Tensor, target: Tensor) -> list[float]:
