@@ -1,4 +1,4 @@
-"""What the phenomena measure, where the answer is known; and that each of them runs."""
+"""What the phenomena measure, where the answer is known; and that each of them runs (`screen` has a test file of its own)."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def test_the_critical_price_is_the_same_in_pixels_seen_as_they_are() -> None:
     assert phenomena._critical(lambda x, y: 2 * y, WORLD) == pytest.approx(4 * sum(each) / 8, rel=1e-5)
 
 
-@pytest.mark.parametrize("name", list(PHENOMENA))
+@pytest.mark.parametrize("name", [name for name in PHENOMENA if name != "screen"])
 def test_each_runs_and_says_what_it_predicted(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     small = functools.partial(phenomena.spec_of_run)
 
