@@ -39,6 +39,7 @@ from vidssl.objectives.base import Objective
 from vidssl.objectives.limited import LimitedLatent
 from vidssl.objectives.moco import MoCo
 from vidssl.objectives.simsiam import SimSiam
+from vidssl.objectives.vicreg import VICReg
 from vidssl.training.collapse import ADVICE, OTHERWISE, STEPS, CollapseWatch, advice, collapsed
 from vidssl.training.ema import EMA
 from vidssl.training.look import Look, embedding
@@ -196,6 +197,17 @@ def test_a_broken_simsiam_is_caught_and_an_intact_one_is_not(intact: bool) -> No
         assert not told and record.logged[-1]["collapse/embedding_rank"] > 5
     else:
         assert len(told) == 1 and "step 60" in told[0] and "give the energy a predictor" in told[0] and "\n" not in told[0]
+
+
+@pytest.mark.parametrize("variance", [25.0, 0.0])
+def test_vicreg_without_its_variance_is_caught(variance: float) -> None:
+    torch.manual_seed(0)
+    model = SiameseJoint(SIZE, 4, 4, ClipEncoder(FRAMES, 1, WIDTH, 1), NormHead(WIDTH, 32, 32), None)
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        run(model, VICReg(views(), variance=variance), 100, CollapseWatch(clips=48, views=0), every=50, rows=32, lr=5e-3)
+    told = [str(w.message) for w in caught if "collapsed" in str(w.message)]
+    assert len(told) == (variance == 0) and all("raise variance" in what for what in told)
 
 
 def test_it_is_said_once_and_not_at_the_beginning(recwarn: pytest.WarningsRecorder) -> None:
