@@ -32,7 +32,7 @@ from vidssl.sweep.trial import Report, Row, spec_of_run
 from vidssl.training.budget import train_steps
 
 WORLD = {"size": 20, "past": 3, "future": 4, "side": 3, "speed": 1, "patch": 4, "amplitude": 0.8}
-PIXELS, EMBEDDINGS = (0.2, 0.05, 0.02), (2.0, 1.0)
+PIXELS, EMBEDDINGS = (0.2, 0.05, 0.02), (2.0, 1.0, 0.5)
 """Prices, in squared error of each space, found on seed 0, where the curves share 6 to 12 bits paid. At 5 and above the z of embeddings was silent."""
 EQUAL = (("paid", 7.0), ("paid", 8.0), ("paid", 10.0), ("told", 1.9), ("told", 2.0))
 CLEARLY = 0.02
