@@ -25,6 +25,7 @@ from vidssl.evaluation.probe import Settings, probe
 from vidssl.export.load import open_model
 from vidssl.house import find_config
 from vidssl.nets.encoders import Encoder
+from vidssl.spec import build
 from vidssl.sweep.config import Cell, difference
 from vidssl.training.checkpoints import newest
 from vidssl.training.main import fit
@@ -84,21 +85,18 @@ def run_encoder(spec: dict[str, Any], device: str = "cpu") -> dict[str, Any]:
     asked = copy.deepcopy(spec["probe"])
     labels, count = asked.pop("labels", None), asked.pop("pairs", 0)
     data = make_data(spec["recipe"]["data"], "the data of the recipe")
+    if "seeds" in spec:  # the yardsticks of an architecture: nothing of the recipe but its encoder
+        encoder = build(architecture(spec["recipe"])).to(device)
+        return probe(encoder, data, labels, Settings(**asked, seeds=spec["seeds"], encoders=("random", "supervised")))
     with tempfile.TemporaryDirectory() as folder:
         recipe = Path(folder) / "recipe.yaml"
         recipe.write_text(yaml.safe_dump(spec["recipe"], sort_keys=False))
-        changes = dict(spec["changes"])
-        if "seeds" in spec:  # no matter how well it was trained: the yardsticks are of its architecture
-            changes["trainer.max_steps"] = 1
-        seed = spec.get("seed", 0)
+        seed, accelerator = spec["seed"], "cpu" if device == "cpu" else "gpu"
         words = ["--config", str(recipe), "--runs", folder, "--run", "run", f"--seed_everything={seed}", f"--data.seed={seed}", *QUIET]
-        accelerator = "cpu" if device == "cpu" else "gpu"
         with contextlib.redirect_stdout(io.StringIO()):
-            fit([*words, f"--trainer.accelerator={accelerator}", *(f"--{key}={value}" for key, value in changes.items())])
+            fit([*words, f"--trainer.accelerator={accelerator}", *(f"--{key}={value}" for key, value in spec["changes"].items())])
         opened = open_model(newest(Path(folder)), device)
     encoder = opened.energy.encoder
     assert isinstance(encoder, Encoder)
-    if "seeds" in spec:
-        return probe(encoder, data, labels, Settings(**asked, seeds=spec["seeds"], encoders=("random", "supervised")))
     judged = judge(opened.energy, data, count, device, opened.sha256)["free_energy"] if count else {}
     return {**probe(encoder, data, labels, Settings(**asked, seeds=1, encoders=("model",)), opened.sha256), "impossible": judged}
