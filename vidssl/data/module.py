@@ -243,6 +243,11 @@ class VideoData(ClipData):
                 self.files.episode_of(source.names[video], int(start))  # refuses clips that are no episodes
         return clips
 
+    @property
+    def division(self) -> str:
+        """How clips are divided into splits, in words."""
+        return f"by video, val {self.val_share:g}, test {self.test_share:g}"
+
     def protocol(self) -> dict[str, Any]:
         """The videos, how they are cut, and a mark of exactly which clips are for test."""
         self.clips("train")
@@ -260,7 +265,7 @@ class VideoData(ClipData):
             "fps": self.plan.fps,
             "hop": self.plan.hop,
             "resize": RESIZE,
-            "split": f"by video, val {self.val_share:g}, test {self.test_share:g}, {mark}",
+            "split": f"{self.division}, {mark}",
             "refused": len(self.source.refused),
             "seed": self.seed,
             "clips": len(test),

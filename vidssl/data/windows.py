@@ -8,8 +8,6 @@ looks alike all along, a scene that a fixed camera sees, is in all splits even s
 
 from __future__ import annotations
 
-import hashlib
-import json
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
@@ -182,9 +180,11 @@ class WindowData(VideoData):
             self.made = {name: Windows(source, videos, replace(self.plan, split=name), shape, self.seed, self.max_bad) for name in SPLITS}
         return self.made[split]
 
+    @property
+    def division(self) -> str:
+        """In blocks of time."""
+        return f"in time: of {self.plan.blocks} blocks of each video every second trains, gap {self.plan.gap}"
+
     def protocol(self) -> dict[str, Any]:
         """As of other videos; the mark is of all of them, since all are in every split."""
-        plan, told = self.plan, super().protocol()
-        which = [(name, info.frames) for name, info in zip(self.source.names, self.source.infos, strict=True)]
-        mark = hashlib.sha256(json.dumps(which).encode()).hexdigest()[:12]
-        return {**told, "windows": plan.windows, "split": f"in time: of {plan.blocks} blocks of each video every second trains, gap {plan.gap}, {mark}"}
+        return {**super().protocol(), "windows": self.plan.windows}
