@@ -128,7 +128,7 @@ def _markdown(rows: list[Row], columns: list[str], title: str) -> str:
 
 
 def figure(rows: list[Row], title: str) -> str:
-    """Accuracy by method, a panel a label; lines at the random encoder's and the supervised one's best probe."""
+    """Accuracy by method with its spread over seeds, a panel a label."""
     columns = columns_of(rows)
     labels = list(dict.fromkeys(c.rpartition(" ")[0] for c in columns if c.rpartition(" ")[2] in PROBES))
     width, left, high = 360.0, 160.0, 18.0

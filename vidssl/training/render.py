@@ -13,8 +13,8 @@ from collections.abc import Callable, Iterable
 import torch
 from torch import Tensor
 
-from vidssl.energy.predictive import distortion
 from vidssl.energy.embedding import Embedded
+from vidssl.energy.predictive import distortion
 from vidssl.energy.rendered import Rendered
 from vidssl.types import Batch
 

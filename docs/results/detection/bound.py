@@ -26,7 +26,7 @@ Clip = tuple[Tensor, Tensor]  # true maps [8, 8, 8], maps of drawn futures [n, 8
 SLACK = 1e-2  # of a probability of 0 or 1 among few draws
 
 
-def moving_mnist(mnist: str, draws: int, count: int) -> Callable[[int], Clip]:
+def moving_mnist(mnist: str, draws: int) -> Callable[[int], Clip]:
     """Tracks of a large stock that pass the same two places, for each digit."""
     clips = MovingMNIST(mnist).clips("test")
     assert isinstance(clips, MadeHalves)
@@ -68,7 +68,7 @@ def _draw(clips: MadeHalves, numbers: list[int], places: np.ndarray) -> Tensor:
     return torch.from_numpy(video)[:, :, None]
 
 
-def bounce(mnist: str, draws: int, count: int) -> Callable[[int], Clip]:
+def bounce(mnist: str, draws: int) -> Callable[[int], Clip]:
     """Futures that the world itself draws."""
     world = Bounce(SIZE, PAST, FUTURE, 2, DIGIT, 1, mnist)
     noise = torch.Generator().manual_seed(0)
@@ -88,7 +88,7 @@ def main() -> None:
     parser.add_argument("--draws", type=int, default=64)
     parser.add_argument("--limit", type=int, default=512)
     args = parser.parse_args()
-    clip = {"moving-mnist": moving_mnist, "bounce": bounce}[args.rule](args.mnist, args.draws, args.limit)
+    clip = {"moving-mnist": moving_mnist, "bounce": bounce}[args.rule](args.mnist, args.draws)
     made = [clip(i) for i in chosen(2000, args.limit)]
     truth, drawn = torch.stack([t for t, _ in made]), torch.stack([d for _, d in made], 1)
     print("mean of all", *_rounded(_ap(drawn.mean(0), truth)))
