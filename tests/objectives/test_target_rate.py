@@ -66,18 +66,18 @@ def test_the_price_stays_where_it_is_in_the_warm_up_and_in_eval() -> None:
 
 
 def test_one_step_is_the_equation() -> None:
-    objective, price = TargetRate(scale=1.0, target_bits=2.0, damping=0.4, memory=0.75), torch.tensor(3.0)
-    objective._control(price, torch.tensor(2.8), 0.1)
+    objective, price = TargetRate(scale=1.0, target_bits=2.0, gain=0.1, damping=0.4, memory=0.75), torch.tensor(3.0)
+    objective._control(price, torch.tensor(2.8))
     average = 0.75 * 2 + 0.25 * 2.8
     error = math.log(average / 2)
     assert float(objective.bits) == pytest.approx(average)
     assert float(price) == pytest.approx(3 * math.exp(0.1 * error + 0.4 * error))
-    objective._control(price, torch.tensor(average), 0.1)
+    objective._control(price, torch.tensor(average))
     assert float(price) == pytest.approx(3 * math.exp(0.1 * error + 0.4 * error) * math.exp(0.1 * error)), "what stays wrong moves the price steadily"
-    objective._control(price := torch.tensor(3.0), torch.tensor(1e6), 0.1)
+    objective._control(price := torch.tensor(3.0), torch.tensor(1e6))
     assert float(price) == pytest.approx(3 * math.exp(0.1 * 0.3 + 0.4 * (0.3 - error)), rel=1e-5), "far away the pace is bounded"
     bounded = TargetRate(scale=1.0, target_bits=2.0, most=3.01)
-    bounded._control(price := torch.tensor(3.0), torch.tensor(1e6), 0.1)
+    bounded._control(price := torch.tensor(3.0), torch.tensor(1e6))
     assert float(price) == pytest.approx(3.01)
 
 

@@ -2,9 +2,10 @@
 
 After the warm-up, at each step: log beta <- log beta + gain * e + damping * (e - e before), with e = log(R / R*) within +-LIMIT, R a moving average of
 the bits paid and R* the target: proportional and integral control. Near the target e is (R - R*) / R*; far from it the price moves at a steady
-pace, since one that leaps beyond what z is worth kills it: on fork a Gaussian z with four times its target was dead after 20 steps of the plain rule
-with gain .1. The bits answer a price some 25 steps late, so that a gain alone that is quick swings for ever (gain .1: between .2 and 2 bits), and a calm one (.015) does not arrive in a short run: it falls from
-`gain` to a tenth of it. It is the controller of Rezende & Viola 2018 ("Taming VAEs", section 3) and Shao et al. 2020 (ControlVAE) with the
+pace, since one that leaps beyond what z is worth kills it: on fork a Gaussian z with four times its target was dead after 20 steps of the integral alone
+with gain .1. The bits answer a price some 25 steps late, so that without damping a gain that is quick swings for ever (gain .1: between .2 and 2 bits); with it the gain
+need not fall towards the end of a run, where learning rates are small, bits answer slower still, and a price that hardly moves leaves them where they are (docs/results/limits.md, point 7).
+It is the controller of Rezende & Viola 2018 ("Taming VAEs", section 3) and Shao et al. 2020 (ControlVAE) with the
 constraint on the rate. beta is a buffer of the energy, so that free energies are at the price that training ended with.
 """
 
@@ -20,7 +21,6 @@ from vidssl.types import Batch, Moment, StepOutput, UserError
 
 
 LIMIT = 0.3
-CALM = 0.3
 
 
 class TargetRate(LimitedLatent):
@@ -45,8 +45,8 @@ class TargetRate(LimitedLatent):
         target_bits: float,
         warmup: float = 0.2,
         start: float = 0.0,
-        gain: float = 0.1,
-        damping: float = 0.5,
+        gain: float = 0.05,
+        damping: float = 2.0,
         memory: float = 0.9,
         least: float = 1e-6,
         most: float = 1e3,
@@ -71,8 +71,7 @@ class TargetRate(LimitedLatent):
                 f"got target_bits {self.target_bits}: set the price instead"
             )
         if energy.training and moment.progress >= self.warmup:
-            left = (1 - moment.progress) / max(1e-6, 1 - self.warmup)
-            self._control(energy.price, out.logs["rate_bits"], self.gain * max(CALM, left))
+            self._control(energy.price, out.logs["rate_bits"])
         out.logs["price"] = energy.price.clone()
         return out
 
@@ -92,12 +91,12 @@ class TargetRate(LimitedLatent):
             raise UserError(f"{name} has no price that could hold its rate at target_bits {self.target_bits}; set its own size instead")
 
     @torch.no_grad()
-    def _control(self, price: Tensor, bits: Tensor, gain: float) -> None:
+    def _control(self, price: Tensor, bits: Tensor) -> None:
         bits = bits.detach().clone()
         if dist.is_available() and dist.is_initialized():
             dist.all_reduce(bits)
             bits /= dist.get_world_size()
         self.bits.lerp_(bits.to(self.bits), 1 - self.memory)
         error = (self.bits / self.target_bits).clamp_min(1e-6).log().clamp(-LIMIT, LIMIT)
-        price.mul_((gain * error + self.damping * (error - self.error)).exp()).clamp_(self.least, self.most)
+        price.mul_((self.gain * error + self.damping * (error - self.error)).exp()).clamp_(self.least, self.most)
         self.error.copy_(error)
