@@ -70,9 +70,17 @@ def test_half_way_between_two_futures_is_neither() -> None:
     assert scores(Sampler(odds, away=0.1))["embedding_mode_precision"] == 1
 
 
+def test_each_draw_counts_for_its_nearest_however_far() -> None:
+    odds = WORLD.probabilities(WORLD.episode(0, 3).state)[0]
+    here = scores(Sampler(odds.tolist(), away=0.45))
+    assert here["embedding_total_variation"] == 1 and here["embedding_nearest_total_variation"] == pytest.approx(0, abs=1e-9)
+    there = scores(Sampler(odds.tolist(), away=0.55))  # all four are nearer to the next
+    assert there["embedding_nearest_total_variation"] == pytest.approx(float((odds.roll(1) - odds).abs().sum()) / 2, abs=1e-9)
+
+
 def test_an_embedding_that_tells_nothing_apart_scores_one() -> None:
     found = scores(Sampler([0.25] * 4, flat=True))
-    assert found["embedding_total_variation"] == 1 and found["embedding_separation"] == 0
+    assert found["embedding_total_variation"] == found["embedding_nearest_total_variation"] == 1 and found["embedding_separation"] == 0
 
 
 def test_the_nearest_within_its_own_reach() -> None:

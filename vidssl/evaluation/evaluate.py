@@ -158,7 +158,7 @@ class _Job:
         if not self.known.differential:  # no code tells a continuum whole, so there is no best rate without a distortion
             ideal["rate_bits"] = entropy
         perfect = {"mode_recall": 1.0, "total_variation": 0.0, "energy_calibration": 1.0, "energy_calibration_soft": 1.0, "energy_slope_soft": 1.0}
-        perfect |= {"embedding_total_variation": 0.0, "embedding_mode_precision": 1.0}
+        perfect |= {"embedding_total_variation": 0.0, "embedding_nearest_total_variation": 0.0, "embedding_mode_precision": 1.0}
         ideal |= {k: v for k, v in perfect.items() if k in scores}
         if "information_bits" in scores:
             ideal["information_bits"] = scores.pop("ideal_information_bits")
