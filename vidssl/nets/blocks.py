@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from vidssl.nets.depthwise import DepthwiseConv
 from vidssl.spec import Part
 
 
@@ -45,7 +46,7 @@ class MixBlock(Part):
 
     def __init__(self, width: int, vector: int = 0, kernel: int = 7, expand: int = 4) -> None:
         super().__init__()
-        self.space = nn.Conv2d(width, width, kernel, padding=kernel // 2, groups=width)
+        self.space = DepthwiseConv(width, kernel)
         self.norm = nn.GroupNorm(1, width)
         self.film = FiLM(vector, width)
         self.up = nn.Conv2d(width, expand * width, 1)

@@ -85,7 +85,7 @@ def _train(
 ) -> Spent:
     device = next(energy.parameters()).device
     objective.to(device)
-    optimizer = torch.optim.AdamW(energy.parameters(), lr, betas=(0.9, 0.98), weight_decay=0.01)
+    optimizer = torch.optim.AdamW(energy.parameters(), lr, betas=(0.9, 0.98), weight_decay=0.01, fused=True)
     averaged = AveragedModel(energy, multi_avg_fn=average(decay), use_buffers=True)
     spent, step, clips, loss = 0.0, 0, 0, math.nan
     energy.train()
