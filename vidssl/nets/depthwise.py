@@ -40,7 +40,7 @@ class DepthwiseConv(nn.Conv2d):
     def _as_matrix(self, h: Tensor) -> Tensor:
         b, d, height, width = h.shape
         taps = F.pad(self.weight[:, 0], (0, 1, 0, 1)).flatten(1)  # one row and one column of zeros: what lies outside
-        matrix = taps[:, _tap(height, width, self.kernel_size[0])].view(d, height * width, height * width)
+        matrix = taps.index_select(1, _tap(height, width, self.kernel_size[0])).view(d, height * width, height * width)
         made = matrix @ h.permute(1, 2, 3, 0).reshape(d, height * width, b)
         made = made.view(d, height, width, b).permute(3, 0, 1, 2).contiguous()
         return made if self.bias is None else made + self.bias.to(made.dtype)[:, None, None]
