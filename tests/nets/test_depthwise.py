@@ -26,7 +26,6 @@ def test_values_and_gradients_are_those_of_torch(size: tuple[int, int], kernel: 
     for conv in (ours, theirs):
         h = torch.randn(3, 5, *size, generator=torch.Generator().manual_seed(1), dtype=torch.float64, requires_grad=True)
         out = conv(h)
-        assert out.is_contiguous()
         made.append((out, *torch.autograd.grad(out.sin().sum(), (h, conv.weight, conv.bias))))
     for mine, known in zip(*made, strict=True):
         torch.testing.assert_close(mine, known, rtol=1e-12, atol=1e-12)

@@ -1,13 +1,14 @@
 """A depthwise convolution that also learns quickly on a CPU.
 
-There the gradient of torch's own takes ten times its forward pass or more (measured with torch 2.14, one thread, kernel 7: 64 maps of 48 x 4 x 4
-.3 and 4.8 ms, 16 maps of 64 x 16 x 16 .9 and 19.5 ms). On a small map the convolution is therefore written as what it is, one matrix of places by places for each channel
-(.3 and .4 ms), and on a larger one channels come last in memory, for which torch has a better gradient (1.6 and 6.8 ms). What it computes is the same, to rounding.
+There the gradient of torch's own takes ten times its forward pass or more (docs/results/speed.md). What is computed here is the same: forward it is torch's own,
+so that values do not depend on who asks; backward, on a small map the convolution is taken for what it is, one matrix of places by places for each channel, and on a larger one channels
+come last in memory, for which torch has a better gradient.
 """
 
 from __future__ import annotations
 
 from functools import lru_cache
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -30,20 +31,41 @@ class DepthwiseConv(nn.Conv2d):
 
     def forward(self, h: Tensor) -> Tensor:
         """``[B, D, h, w] -> [B, D, h, w]``."""
-        learns = torch.is_grad_enabled() and (h.requires_grad or self.weight.requires_grad)
-        if h.device.type != "cpu" or not learns or torch.compiler.is_compiling():
+        if h.device.type != "cpu" or torch.is_autocast_enabled("cpu") or torch.compiler.is_compiling():
             return super().forward(h)
-        if h.shape[-2] * h.shape[-1] <= SMALL:
-            return self._as_matrix(h)
-        return super().forward(h.contiguous(memory_format=torch.channels_last)).contiguous()
+        return _Depthwise.apply(h, self.weight, self.bias)
 
-    def _as_matrix(self, h: Tensor) -> Tensor:
-        b, d, height, width = h.shape
-        taps = F.pad(self.weight[:, 0], (0, 1, 0, 1)).flatten(1)  # one row and one column of zeros: what lies outside
-        matrix = taps.index_select(1, _tap(height, width, self.kernel_size[0])).view(d, height * width, height * width)
-        made = matrix @ h.permute(1, 2, 3, 0).reshape(d, height * width, b)
-        made = made.view(d, height, width, b).permute(3, 0, 1, 2).contiguous()
-        return made if self.bias is None else made + self.bias.to(made.dtype)[:, None, None]
+
+class _Depthwise(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, h: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+        ctx.save_for_backward(h, weight)
+        return F.conv2d(h, weight, bias, padding=weight.shape[-1] // 2, groups=len(weight))
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
+        h, weight = ctx.saved_tensors
+        if h.shape[-2] * h.shape[-1] <= SMALL:
+            return _by_matrix(gradient, h, weight, ctx.needs_input_grad)
+        last, pad, width = torch.channels_last, [weight.shape[-1] // 2] * 2, len(weight)
+        parts = gradient.contiguous(memory_format=last), h.contiguous(memory_format=last), weight
+        return torch.ops.aten.convolution_backward(*parts, [width], [1, 1], pad, [1, 1], False, [0, 0], width, ctx.needs_input_grad)
+
+
+def _by_matrix(gradient: Tensor, h: Tensor, weight: Tensor, needed: tuple[bool, ...]) -> tuple[Tensor | None, ...]:
+    b, d, height, width = h.shape
+    kernel, places, tap = weight.shape[-1], height * width, _tap(height, width, weight.shape[-1])
+    out = gradient.permute(1, 2, 3, 0).reshape(d, places, b)
+    of_h = of_weight = None
+    if needed[0]:
+        taps = F.pad(weight[:, 0], (0, 1, 0, 1)).flatten(1)  # one row and one column of zeros: what lies outside
+        matrix = taps.index_select(1, tap).view(d, places, places)
+        of_h = (matrix.mT @ out).view(d, height, width, b).permute(3, 0, 1, 2)
+    if needed[1]:
+        pairs = out @ h.permute(1, 2, 3, 0).reshape(d, places, b).mT
+        summed = pairs.new_zeros(d, (kernel + 1) ** 2).index_add(1, tap, pairs.flatten(1))
+        of_weight = summed.view(d, 1, kernel + 1, kernel + 1)[..., :kernel, :kernel]
+    return of_h, of_weight, gradient.sum((0, 2, 3)) if needed[2] else None
 
 
 @lru_cache(16)
