@@ -38,6 +38,7 @@ def test_gradients_hold_in_differences_twice(size: int) -> None:
     assert (size**2 <= SMALL) == (size == 4), "one of each kind"
     ours, _ = pair(2, 3)
     h = torch.randn(1, 2, size, size, dtype=torch.float64, requires_grad=True)
+    assert type(ours(h).grad_fn).__name__ == "_DepthwiseBackward", "the house's gradient, and not torch's"
     assert torch.autograd.gradcheck(ours, (h,)) and torch.autograd.gradgradcheck(ours, (h,))
 
 

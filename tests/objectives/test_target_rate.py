@@ -65,6 +65,15 @@ def test_the_price_stays_where_it_is_in_the_warm_up_and_in_eval() -> None:
         assert (float(energy.price) > before) == moves and float(logs["price"]) == float(energy.price)
 
 
+def test_the_price_moves_as_fast_at_the_end_as_after_the_warm_up() -> None:
+    batch, moved = Batch(*clips(), torch.arange(3)), []
+    for step in (20, 99):
+        energy = model("gaussian_learned").train()
+        TargetRate(scale=1.0, target_bits=0.01).loss(energy, batch, Moment(step, 100, torch.Generator().manual_seed(0)))
+        moved.append(float(energy.price))
+    assert moved[0] == moved[1] != float(model("gaussian_learned").price)
+
+
 def test_one_step_is_the_equation() -> None:
     objective, price = TargetRate(scale=1.0, target_bits=2.0, gain=0.1, damping=0.4, memory=0.75), torch.tensor(3.0)
     objective._control(price, torch.tensor(2.8))
