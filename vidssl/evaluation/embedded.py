@@ -22,7 +22,7 @@ PART = 256
 
 
 def nearest(drawn: Tensor, known: Tensor, reach: float = OFF_MODE) -> Tensor:
-    """Which of the true embeddings ``known [K, E]`` each of ``drawn [N, E]`` is, ``[N]``, -1 for none; with an endless reach only where embeddings coincide."""
+    """Which of the true embeddings ``known [K, E]`` each of ``drawn [N, E]`` is, ``[N]``, -1 for none; within an endless `reach` each is its nearest, unless that one coincides with another."""
     drawn, known = drawn.double(), known.double()
     apart = torch.cdist(known, known, compute_mode="donot_use_mm_for_euclid_dist").square().fill_diagonal_(torch.inf).amin(1)
     near, which = torch.cdist(drawn, known, compute_mode="donot_use_mm_for_euclid_dist").square().min(1)
