@@ -271,6 +271,25 @@ def test_what_is_asked_for_and_cannot_be_had(tmp_path):
     assert not (tmp_path / "out").exists()
 
 
+class Grouped(Encoder):
+    """A convolution like those that pool in mvit_v2_s: in groups, and without a bias."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.frames, self.channels, self.width, self.patch = 4, 1, 6, 1
+        self.wide, self.pool = nn.Conv3d(1, 6, 1), nn.Conv3d(6, 6, 3, padding=1, groups=6, bias=False)
+
+    def forward(self, clip: Tensor) -> Tensor:
+        """``[B, T, C, H, W] -> [B, 6, H, W]``."""
+        return self.pool(self.wide(clip.transpose(1, 2))).mean(2)
+
+
+def test_onnx_of_a_convolution_in_groups_without_a_bias():
+    part = Grouped().eval()
+    data, card = onnx_format.Onnx().encode(part, clips(3)[:, -4:])
+    assert 0 <= card["largest_difference"] < 1e-5 and len(data) > 500 and part.pool.bias is None
+
+
 @pytest.mark.parametrize("package", ["onnx", "onnxscript", "onnxruntime"])
 def test_a_missing_package_is_one_line(tmp_path, monkeypatch, capsys, package):
     export(opened(), tmp_path / "model", "model")
