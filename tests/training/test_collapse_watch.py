@@ -40,7 +40,7 @@ from vidssl.objectives.limited import LimitedLatent
 from vidssl.objectives.moco import MoCo
 from vidssl.objectives.simsiam import SimSiam
 from vidssl.objectives.vicreg import VICReg
-from vidssl.training.collapse import ADVICE, OTHERWISE, STEPS, CollapseWatch, advice, collapsed
+from vidssl.training.collapse import ADVICE, COMES_BACK, OTHERWISE, STEPS, CollapseWatch, advice, health
 from vidssl.training.ema import EMA
 from vidssl.training.look import Look, embedding
 from vidssl.training.online_probe import OnlineProbe
@@ -190,9 +190,9 @@ def test_a_broken_simsiam_is_caught_and_an_intact_one_is_not(intact: bool) -> No
     model = SiameseJoint(SIZE, 4, 4, ClipEncoder(FRAMES, 1, WIDTH, 1), projector, predictor)
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
-        record, _ = run(model, SimSiam(views()), 60, CollapseWatch(clips=48, views=0), every=20, rows=32, lr=1e-2)
+        record, _ = run(model, SimSiam(views()), 60, CollapseWatch(clips=48, views=0), every=10, rows=32, lr=1e-2)
     told = [str(w.message) for w in caught if "collapsed" in str(w.message)]
-    assert len(record.logged) == 3 and record.logged[0]["collapse/embedding_spread_untrained"] > 0.9
+    assert len(record.logged) == 6 and record.logged[0]["collapse/embedding_spread_untrained"] > 0.9
     if intact:
         assert not told and record.logged[-1]["collapse/embedding_rank"] > 5
     else:
@@ -205,7 +205,7 @@ def test_vicreg_without_its_variance_is_caught(variance: float) -> None:
     model = SiameseJoint(SIZE, 4, 4, ClipEncoder(FRAMES, 1, WIDTH, 1), NormHead(WIDTH, 32, 32), None)
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
-        run(model, VICReg(views(), variance=variance), 100, CollapseWatch(clips=48, views=0), every=50, rows=32, lr=5e-3)
+        run(model, VICReg(views(), variance=variance), 100, CollapseWatch(clips=48, views=0), every=25, rows=32, lr=5e-3)
     told = [str(w.message) for w in caught if "collapsed" in str(w.message)]
     assert len(told) == (variance == 0) and all("raise variance" in what for what in told)
 
@@ -221,9 +221,35 @@ def test_it_is_said_once_and_not_at_the_beginning(recwarn: pytest.WarningsRecord
     watch.reference = {"embedding_spread": 1.0, "embedding_rank": 80.0}
     task = PredictionTask(siamese(MLPHead(WIDTH, 16, OUTPUTS), None), SimSiam(views()), lambda p: torch.optim.AdamW(p, 1e-3))
     flat = {"embedding_spread": 0.01, "embedding_rank": 1.0}
-    for step, count in ((STEPS - 1, 0), (STEPS, 1), (STEPS + 1, 1)):
+    for step, count in ((STEPS - 1, 0), (STEPS, 0), (STEPS + 1, 1), (STEPS + 2, 1)):
         watch.judge(Steps(step), task, flat)
         assert len([w for w in recwarn if "collapsed" in str(w.message)]) == count
+
+
+@pytest.mark.parametrize(
+    ("spreads", "said"),
+    [
+        ([0.1, 0.1 * COMES_BACK * 1.001, 0.3], None),  # comes back, and is well
+        ([0.1, 0.1 * COMES_BACK * 0.999], 1),
+        ([0.1, 0.15, 0.14], 2),  # came back, and no more
+        ([0.1, 0.3, 0.1, 0.1], 3),
+        ([0.1, 0.25, 0.1, 0.25], None),
+        ([math.nan, math.nan], 1),
+        ([0.1, math.nan], 1),
+    ],
+)
+def test_an_embedding_that_comes_back_is_left_in_peace(spreads: list[float], said: int | None, recwarn: pytest.WarningsRecorder) -> None:
+    class Late:
+        """A trainer."""
+
+        global_step, is_global_zero = STEPS, True
+
+    watch = CollapseWatch()
+    watch.reference = {"embedding_spread": 1.0, "embedding_rank": 80.0}
+    task = PredictionTask(siamese(MLPHead(WIDTH, 16, OUTPUTS), None), SimSiam(views()), lambda p: torch.optim.AdamW(p, 1e-3))
+    for look, value in enumerate(spreads):
+        watch.judge(Late(), task, {"embedding_spread": value, "embedding_rank": 40.0})
+        assert bool([w for w in recwarn if "collapsed" in str(w.message)]) == (said is not None and look >= said)
 
 
 @pytest.mark.parametrize(
@@ -240,7 +266,7 @@ def test_it_is_said_once_and_not_at_the_beginning(recwarn: pytest.WarningsRecord
     ],
 )
 def test_what_counts_as_collapsed(now: tuple[float, float], start: tuple[float, float], answer: bool) -> None:
-    assert collapsed(now, start) is answer
+    assert (health(now, start) < 1) is answer
 
 
 def kinds() -> dict[str, type]:

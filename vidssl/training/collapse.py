@@ -1,4 +1,4 @@
-"""The collapse watch: is there still anything in the embedding? Logged at every validation, and said once when there is not.
+"""The collapse watch: is there still anything in the embedding? Logged at every validation, and said once when there is not and it does not come back.
 
 The embedding's spread and effective rank (:mod:`vidssl.nets.collapse`) fall when it collapses, completely or into few directions. How
 large they are in health depends on the head: with a closing batch normalisation the spread of an untrained embedding is 1, without any normalisation 0.08. So a
@@ -7,6 +7,7 @@ fall is measured from an untrained network of the same architecture, and clips a
 
 from __future__ import annotations
 
+import math
 import warnings
 
 import lightning as L
@@ -28,6 +29,8 @@ Measured on bounce after 60 to 100 steps: eight of its recipes kept a third of t
 spread; a small SimSiam without a predictor, at a learning rate of 1e-2, to 3 directions or fewer with each of four seeds, where the intact one kept 4 to 8.
 Under a closing batch normalisation and at 1e-3 it keeps 6 of 88 directions for 220 steps, which is not said to be a collapse.
 """
+COMES_BACK = 1.1
+"""An embedding that was found collapsed and has grown by this factor since the last look is left in peace: those that learn clusters begin with few."""
 STEPS = 50
 """Before so many steps nothing is said: running statistics still remember their beginning (0.9^50 = 0.005 of it) and the embedding looks small."""
 SEED = 1 << 42
@@ -63,6 +66,7 @@ class CollapseWatch(Look):
     def __init__(self, clips: int = 256, views: int = 4) -> None:
         super().__init__(clips)
         self.views, self.warned = views, False
+        self.before: float | None = None  # health at the last look that counted
 
     def rows(self, trainer: L.Trainer, pl_module: L.LightningModule, energy: Energy, batch: Batch, batch_idx: int) -> Rows:
         """Features and embeddings of the clips, and of some views of them."""
@@ -84,12 +88,13 @@ class CollapseWatch(Look):
         return {name: float(value) for name, value in found.items()}
 
     def judge(self, trainer: L.Trainer, pl_module: L.LightningModule, found: dict[str, float]) -> None:
-        """Say once that the embedding has collapsed, and what to change."""
+        """Say once that the embedding has collapsed for two looks in a row and does not come back, and what to change."""
         if self.warned or trainer.global_step < STEPS or not trainer.is_global_zero:
             return
         assert self.reference is not None
         now, start = ((of["embedding_spread"], of["embedding_rank"]) for of in (found, {"embedding_spread": 0.1, "embedding_rank": 4.0} | self.reference))
-        if collapsed(now, start):
+        before, self.before = self.before, health(now, start)
+        if before is not None and max(before, self.before) < 1 and self.before <= COMES_BACK * before:
             self.warned = True
             warnings.warn(
                 f"the embedding has collapsed by step {trainer.global_step}: its spread is {now[0]:.3f} and its rank {now[1]:.1f}; untrained they "
@@ -98,9 +103,10 @@ class CollapseWatch(Look):
             )
 
 
-def collapsed(now: tuple[float, float], start: tuple[float, float]) -> bool:
-    """Whether an embedding of this spread and rank has collapsed, beside those of an untrained one; numbers that are none have."""
-    return not (now[0] >= SPREAD * start[0] and now[1] >= min(DIRECTIONS, RANK * start[1]))
+def health(now: tuple[float, float], start: tuple[float, float]) -> float:
+    """Of an embedding of this spread and rank, beside those of an untrained one: below 1 it has collapsed; 0 for numbers that are none."""
+    found = min(now[0] / (SPREAD * start[0]), now[1] / min(DIRECTIONS, RANK * start[1]))
+    return found if all(map(math.isfinite, now)) else 0.0
 
 
 def advice(objective: Objective, energy: Energy) -> str:
