@@ -64,9 +64,8 @@ class Run:
         **options: Any,
     ) -> None:
         self.record, self.ema = Record(), EMA()
-        self.task = PredictionTask(
-            model(latent).train(), LimitedLatent(96, warmup=0.5), lambda p: torch.optim.AdamW(p, 1e-2), warmup_steps=3, **(task or {})
-        )
+        usual = {"energy": model(latent).train(), "objective": LimitedLatent(96, warmup=0.5), "optimizer": lambda p: torch.optim.AdamW(p, 1e-2)}
+        self.task = PredictionTask(**{**usual, "warmup_steps": 3, **(task or {})})
         self.data = WorldData(Fork(), **{"train_clips": 8 * BATCHES + 3, "val_clips": 24, "test_clips": 8, "batch_size": 8, **(data or {})})
         self.folder = folder
         settings = {

@@ -18,6 +18,10 @@ class Objective(nn.Module, ABC):
     def loss(self, energy: Energy, batch: Batch, moment: Moment) -> StepOutput:
         """The loss of one step; `batch` holds float pixels in [0, 1]."""
 
+    def opponent(self, energy: Energy) -> nn.Module | None:
+        """The part of `energy` that learns against the rest, and has an optimiser of its own: a critic. None where all learn together."""
+        return None
+
 
 class Reclustered(Objective):
     """An objective whose targets are clusters of the features of all training clips, found anew as the features change.

@@ -1,4 +1,4 @@
-"""Optimisers that torch does not have: LARS for large batches, and torch's Muon with AdamW for what is no matrix.
+"""Optimisers that torch does not have: LARS for large batches, several as one, and so torch's Muon with AdamW for what is no matrix.
 
 `LARS` (You et al. 2017, "Large batch training of convolutional networks", eq. 6 and algorithm 1): a weight w with gradient g moves by
 
@@ -15,6 +15,7 @@ It multiplies in bfloat16, which is slow on a CPU that has none.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from itertools import islice
 from typing import Any
 
 import torch
@@ -77,7 +78,29 @@ def _adapted(weights: list[Tensor], decay: float, eta: float) -> list[Tensor]:
     return list(moves)
 
 
-class MuonWithAdamW(Optimizer):
+class Joined(Optimizer):
+    """Several optimisers of different parameters as one: one schedule, one state, one step.
+
+    Args:
+        parts: the optimisers, in an order that a saved state keeps.
+    """
+
+    def __init__(self, parts: list[Optimizer]) -> None:
+        self.parts = parts
+        super().__init__([group for part in parts for group in part.param_groups], {})
+        self.counts = [len(part.param_groups) for part in parts]
+
+    @torch.no_grad()
+    def step(self, closure: Callable[[], Any] | None = None) -> Any:
+        """One step of each."""
+        loss, groups = _again(closure), iter(self.param_groups)
+        for part, count in zip(self.parts, self.counts, strict=True):
+            part.param_groups, part.state = list(islice(groups, count)), self.state  # tied anew each time: loading a state makes new ones
+            part.step()
+        return loss
+
+
+class MuonWithAdamW(Joined):
     """Torch's Muon for matrices (Jordan et al. 2024) and torch's AdamW for the rest, under one learning rate.
 
     Muon's steps are scaled to the size of AdamW's, 0.2 sqrt(max(rows, columns)) (Liu et al. 2025, "Muon is scalable for LLM training", eq. 4), so
@@ -103,19 +126,10 @@ class MuonWithAdamW(Optimizer):
         matrices, rest = [p for p in every if p.ndim == 2], [p for p in every if p.ndim != 2]
         if not matrices:
             raise UserError(f"Muon moves parameters of two axes; of {len(every)} here none is one: take torch.optim.AdamW")
-        self.parts: list[Optimizer] = [Muon(matrices, lr, weight_decay, momentum, adjust_lr_fn="match_rms_adamw")]
+        parts: list[Optimizer] = [Muon(matrices, lr, weight_decay, momentum, adjust_lr_fn="match_rms_adamw")]
         if rest:
-            self.parts.append(AdamW(rest, lr, betas, weight_decay=weight_decay))
-        super().__init__([group for part in self.parts for group in part.param_groups], {})
-
-    @torch.no_grad()
-    def step(self, closure: Callable[[], Any] | None = None) -> Any:
-        """One step of both."""
-        loss = _again(closure)
-        for part, group in zip(self.parts, self.param_groups, strict=True):
-            part.param_groups, part.state = [group], self.state  # tied anew each time: loading a state makes new ones
-            part.step()
-        return loss
+            parts.append(AdamW(rest, lr, betas, weight_decay=weight_decay))
+        super().__init__(parts)
 
 
 def _again(closure: Callable[[], Any] | None) -> Any:

@@ -12,12 +12,13 @@ from typing import Any
 import lightning as L
 import torch
 from lightning.pytorch.cli import OptimizerCallable
-from torch import Tensor
+from torch import Tensor, nn
 
 import vidssl
 from vidssl.energy.base import Energy
 from vidssl.objectives.base import Objective
 from vidssl.spec import spec_of
+from vidssl.training.optim import Joined
 from vidssl.types import Batch, Moment, UserError
 
 FORMAT = 1
@@ -33,6 +34,11 @@ class PredictionTask(L.LightningModule):
         optimizer: e.g. ``torch.optim.AdamW`` with its arguments.
         warmup_steps: steps over which the learning rate rises from 0; a cosine to 0 at the last step follows.
         compile: compile the energy's forward passes with torch.compile; weights keep their names.
+        critic_optimizer: of what learns against the rest, where the objective has a critic. It has the same schedule, and gradients are clipped
+            on each side for itself, so that neither makes the other's steps smaller.
+
+    Raises:
+        UserError: a critic without an optimiser, or the reverse; `compile` of a critic, which cannot be differentiated twice then.
     """
 
     def __init__(
@@ -42,10 +48,19 @@ class PredictionTask(L.LightningModule):
         optimizer: OptimizerCallable,
         warmup_steps: int = 50,
         compile: bool = False,
+        critic_optimizer: OptimizerCallable | None = None,
     ) -> None:
         super().__init__()
-        self.energy, self.objective, self.optimizer = energy, objective, optimizer
+        self.energy, self.objective, self.optimizer, self.critic_optimizer = energy, objective, optimizer, critic_optimizer
         self.warmup_steps = warmup_steps
+        against = objective.opponent(energy)
+        if (against is None) != (critic_optimizer is None):
+            raise UserError(
+                f"a critic has an optimizer of its own, and nothing else has; {type(objective).__name__} trains {'none' if against is None else 'one'} and "
+                f"model.critic_optimizer is {'given' if critic_optimizer is not None else 'missing'}: {'leave it out' if against is None else 'give one'}"
+            )
+        if compile and against is not None:
+            raise UserError(f"torch.compile cannot differentiate twice, as the penalty of {type(objective).__name__} does; got model.compile true: set it to false")
         if compile:
             for part in energy.children():
                 part.compile()
@@ -102,12 +117,34 @@ class PredictionTask(L.LightningModule):
         if stage == "train":
             self.log("loss", loss.detach(), prog_bar=True, logger=False, batch_size=n)
 
+    def sides(self) -> list[list[nn.Parameter]]:
+        """All parameters; where a critic learns against the rest, theirs and then its own."""
+        against = self.objective.opponent(self.energy)
+        own = set() if against is None else set(against.parameters())
+        rest = [p for p in self.parameters() if p not in own]
+        return [rest] if against is None else [rest, list(against.parameters())]
+
+    def configure_gradient_clipping(self, optimizer: Any, gradient_clip_val: float | None = None, gradient_clip_algorithm: str | None = None) -> None:
+        """Clip each side for itself."""
+        sides = self.sides()
+        if len(sides) == 1 or not gradient_clip_val:
+            return super().configure_gradient_clipping(optimizer, gradient_clip_val, gradient_clip_algorithm)
+        for side in sides:
+            if gradient_clip_algorithm == "value":
+                nn.utils.clip_grad_value_(side, gradient_clip_val)
+            else:
+                nn.utils.clip_grad_norm_(side, gradient_clip_val)
+
     def configure_optimizers(self) -> dict[str, Any]:
         """The optimiser with linear warm-up and cosine decay, counted in steps."""
-        try:
-            optimizer = self.optimizer(self.parameters())
-        except (TypeError, ValueError) as error:
-            raise UserError(f"the optimizer refuses its arguments: {error}: change model.optimizer") from error
+        makers = {"optimizer": self.optimizer} | ({"critic_optimizer": self.critic_optimizer} if self.critic_optimizer is not None else {})
+        made = []
+        for (name, make), side in zip(makers.items(), self.sides(), strict=True):
+            try:
+                made.append(make(side))
+            except (TypeError, ValueError) as error:
+                raise UserError(f"the optimizer refuses its arguments: {error}: change model.{name}") from error
+        optimizer = made[0] if len(made) == 1 else Joined(made)
         total = self.total_steps
 
         def factor(step: int) -> float:
