@@ -7,7 +7,8 @@ import torch
 
 from vidssl.data.worlds.fork import Fork
 from vidssl.data.worlds.oracle import truth
-from vidssl.evaluation.negatives import differs, possible, video_kinds, world_kinds
+from vidssl.data.wrong import differs, video_kinds
+from vidssl.evaluation.negatives import possible, world_kinds
 from vidssl.types import to_unit
 
 

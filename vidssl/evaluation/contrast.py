@@ -9,9 +9,10 @@ from torch import Tensor
 
 from vidssl.data.worlds.base import World
 from vidssl.data.worlds.oracle import Truth
+from vidssl.data.wrong import differs, video_kinds
 from vidssl.energy.base import Energy
 from vidssl.evaluation.auroc import auroc, paired_accuracy
-from vidssl.evaluation.negatives import differs, possible, video_kinds, world_kinds
+from vidssl.evaluation.negatives import possible, world_kinds
 
 
 ROWS = 8
