@@ -15,7 +15,7 @@ from torch import Tensor
 from vidssl.latents.base import Code, Latent
 from vidssl.latents.inference import Score
 from vidssl.latents.search.base import Search, Total, slope
-from vidssl.nets.noise import normal
+from vidssl.nets.langevin import walk
 
 
 class Langevin(Search):
@@ -29,22 +29,16 @@ class Langevin(Search):
         super().__init__(amortised)
         self.steps, self.step_size = steps, step_size
 
-    def _drift(self, latent: Latent, total: Total, code: Tensor) -> Tensor:
-        return latent.project(code - 0.5 * self.step_size**2 * slope(total, code)[1])
-
     def search(self, latent: Latent, context: Tensor, score: Score, price: Tensor, start: Tensor) -> Tensor:
         """All steps without noise: towards the nearest mode."""
-        total, code = self.total(latent, context, score, price), start.detach()
-        for _ in range(self.steps):
-            code = self._drift(latent, total, code)
-        return code.detach()
+        return self._walk(latent, self.total(latent, context, score, price), start, 0.0, None)
 
     def find(
         self, latent: Latent, context: Tensor, target: Tensor | None, score: Score, price: Tensor, generator: torch.Generator | None
     ) -> Code:
         """One draw, at its price."""
-        total, code = self.total(latent, context, score, price), self.start(latent, context, target).detach()
-        wide = self.step_size * price.detach().sqrt()
-        for _ in range(self.steps):
-            code = latent.project(self._drift(latent, total, code) + wide * normal(code.shape, code, generator))
-        return latent.settle(context, code)
+        total, start = self.total(latent, context, score, price), self.start(latent, context, target)
+        return latent.settle(context, self._walk(latent, total, start, price.detach(), generator))
+
+    def _walk(self, latent: Latent, total: Total, start: Tensor, temperature: float | Tensor, generator: torch.Generator | None) -> Tensor:
+        return walk(lambda code: slope(total, code)[1], start, self.steps, self.step_size**2 / 2, temperature, latent.project, generator=generator)

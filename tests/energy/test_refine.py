@@ -1,0 +1,45 @@
+"""Futures chosen and refined by an energy: against a loop over all of them."""
+
+from __future__ import annotations
+
+import torch
+from models import clips, model
+
+from vidssl.energy.critic import CriticEnergy
+from vidssl.energy.refine import choose, descend
+from vidssl.nets.critics import ClipCritic
+
+
+def judged() -> CriticEnergy:
+    predictor = model("gaussian_learned")
+    torch.manual_seed(3)
+    critic = ClipCritic(4, 6, 1, 32, width=4, depth=3, reach=2)
+    with torch.no_grad():
+        critic.head.weight.mul_(20)
+    return CriticEnergy(predictor, critic).eval()
+
+
+def test_the_best_of_each_group_is_kept() -> None:
+    energy, (x, _) = judged(), clips()
+    futures = energy.sample(x, 24, torch.Generator().manual_seed(0))  # 72 rows: more than go at a time
+    kept = choose(energy, x, futures, 6)
+    assert kept.shape == (4, 3, 6, 1, 32, 32)
+    for i in range(4):
+        for b in range(3):
+            group = futures[6 * i : 6 * i + 6, b]
+            free = [energy.free_energy(x[b][None], y[None]).item() for y in group]
+            assert torch.equal(kept[i, b], group[free.index(min(free))])
+    assert torch.equal(choose(energy, x, futures, 1), futures)
+
+
+def test_a_walk_goes_down_also_in_inference_mode() -> None:
+    energy, (x, _) = judged(), clips()
+    with torch.inference_mode():
+        futures = energy.sample(x, 24, torch.Generator().manual_seed(0))
+        refined = descend(energy, x, futures, 5, 1.0)
+        before, after = (torch.stack([energy.free_energy(x, y) for y in video]) for video in (futures, refined))
+    assert refined.shape == futures.shape and bool((after < before).all()) and 0 <= refined.min() and refined.max() <= 1
+    again = descend(energy, x, futures, 0, 1.0)
+    assert torch.equal(again, futures)
+    warm = descend(energy, x, futures, 5, 1.0, 1e-4, torch.Generator().manual_seed(1))
+    assert not torch.equal(warm, refined) and torch.equal(warm, descend(energy, x, futures, 5, 1.0, 1e-4, torch.Generator().manual_seed(1)))

@@ -1,0 +1,40 @@
+"""Better futures by an energy: choose among several, or walk down its slope. Nothing here is trained; a critic of the futures is what it is made for.
+
+Choosing keeps what the model drew and changes how often: of N draws of q the one of least F is, for large N, a draw near the minimum of F; small N sharpens q by at most log N nats. Walking changes the pixels.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from vidssl.energy.base import Energy
+from vidssl.energy.predictive import ROWS
+from vidssl.latents.inference import ordinary
+from vidssl.nets.langevin import walk
+
+
+def choose(energy: Energy, x: Tensor, futures: Tensor, among: int) -> Tensor:
+    """Of every `among` futures in a row the one of least free energy: ``[n among, B, Ty, C, H, W] -> [n, B, Ty, C, H, W]``."""
+    b = futures.shape[1]
+    row = torch.arange(len(futures) * b, device=x.device)
+    flat = futures.flatten(0, 1)
+    free = torch.cat([energy.free_energy(x[rows % b], flat[rows]) for rows in row.split(ROWS)]).view(-1, among, b)
+    return futures.unflatten(0, (-1, among)).gather(1, free.argmin(1, keepdim=True)[..., None, None, None, None].expand(-1, -1, -1, *futures.shape[2:]))[:, 0]
+
+
+def descend(energy: Energy, x: Tensor, futures: Tensor, steps: int, rate: float, temperature: float = 0.0, generator: torch.Generator | None = None) -> Tensor:
+    """Futures ``[n, B, Ty, C, H, W]`` after some steps of Langevin dynamics in pixels, which stay in [0, 1]; see :func:`vidssl.nets.langevin.walk`."""
+    with torch.inference_mode(False):
+        b, x, flat = len(x), ordinary(x), ordinary(futures.flatten(0, 1))
+        ends = []
+        for rows in torch.arange(len(flat), device=x.device).split(ROWS):
+            past = x[rows % b]
+
+            def slope(y: Tensor, past: Tensor = past) -> Tensor:
+                with torch.enable_grad():
+                    y = y.detach().requires_grad_()
+                    return torch.autograd.grad(energy.free_energy(past, y).sum(), y)[0]
+
+            ends.append(walk(slope, flat[rows], steps, rate, temperature, lambda y: y.clamp(0, 1), generator=generator))
+    return torch.cat(ends).view_as(futures)
