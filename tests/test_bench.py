@@ -5,8 +5,10 @@ from __future__ import annotations
 import math
 
 import pytest
+import torch
 
 from vidssl import bench
+from vidssl.cli import load_tool
 
 
 def test_backbones_are_trained_scored_and_told_of(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -27,3 +29,20 @@ def test_backbones_are_trained_scored_and_told_of(monkeypatch: pytest.MonkeyPatc
 def test_every_candidate_is_of_one_size_class(name: str) -> None:
     parameters = sum(p.numel() for p in bench.candidate(name).parameters())
     assert 0.5e6 < parameters < 1e6, "equal minutes would compare sizes, not networks"
+
+
+def test_operations_are_those_of_the_formula() -> None:
+    layer, x = torch.nn.Conv2d(3, 5, 3, padding=1), torch.rand(2, 3, 8, 8, requires_grad=True)
+    with bench.Operations() as forward:
+        y = layer(x)
+    assert forward.total == 2 * (2 * 8 * 8) * (3 * 3 * 3) * 5
+    with bench.Operations() as backward:
+        y.sum().backward()
+    assert backward.total == 2 * forward.total, "once for the weights, once for the input"
+
+
+@pytest.mark.parametrize("recipe", ["fork-gaussian", "fork-vaegan", "fork-langevin", "bounce-deepercluster", "bounce-masked"])
+def test_a_training_step_of_a_recipe_costs_what_it_does(recipe: str) -> None:
+    (row,) = bench.bench_train({recipe: (*load_tool("bench").from_recipe(recipe), 2)}, steps=1)
+    least, most = {"fork-gaussian": (3, 8), "fork-vaegan": (20, 60), "fork-langevin": (25, 200)}.get(recipe, (0.5, 40))
+    assert least < row["forwards"] < most and row["cpu_s_per_step"] > 0

@@ -6,6 +6,7 @@ import argparse
 import os
 import platform
 from collections.abc import Callable
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,8 @@ import torch
 from vidssl import __version__
 from vidssl.energy.base import Energy
 from vidssl.files import write_json
-from vidssl.progress import meter, table
+from vidssl.objectives.base import Objective
+from vidssl.progress import bar, meter, table
 
 RECIPE = "bounce-categorical"
 Rows = list[dict[str, Any]]
@@ -32,21 +34,27 @@ def machine() -> dict[str, Any]:
     }
 
 
-def from_recipe(name: str) -> Energy:
-    """The model of a shipped recipe, untrained: a model's speed does not depend on what it learned."""
+def from_recipe(name: str) -> tuple[Energy, Objective]:
+    """The model of a shipped recipe, untrained, and its objective: a model's speed does not depend on what it learned."""
     import yaml
 
     from vidssl.house import find_config
-    from vidssl.spec import build
 
-    def whole(node: Any) -> Any:
-        """A recipe may leave init_args out; a specification may not."""
-        if isinstance(node, dict):
-            node = {key: whole(value) for key, value in node.items()}
-            return {"init_args": {}, **node} if "class_path" in node else node
-        return [whole(value) for value in node] if isinstance(node, list) else node
+    model = yaml.safe_load(find_config(name).read_text("utf-8"))["model"]
+    return assembled(model["energy"]), assembled(model["objective"])
 
-    return build(whole(yaml.safe_load(find_config(name).read_text("utf-8"))["model"]["energy"]))
+
+def assembled(node: Any) -> Any:
+    """Parts of this package as a shipped recipe names them."""
+    if isinstance(node, list):
+        return [assembled(value) for value in node]
+    if not isinstance(node, dict):
+        return node
+    if "class_path" not in node:
+        return {key: assembled(value) for key, value in node.items()}
+    module, _, kind = node["class_path"].rpartition(".")
+    assert module.startswith("vidssl."), module
+    return getattr(import_module(module), kind)(**{key: assembled(value) for key, value in node.get("init_args", {}).items()})
 
 
 def sample(arguments: argparse.Namespace) -> Rows:
@@ -54,7 +62,7 @@ def sample(arguments: argparse.Namespace) -> Rows:
     from vidssl.evaluation.bench import bench_sample
     from vidssl.export.load import load_energy
 
-    energy = load_energy(arguments.model, arguments.device) if arguments.model else from_recipe(RECIPE).to(arguments.device)
+    energy = load_energy(arguments.model, arguments.device) if arguments.model else from_recipe(RECIPE)[0].to(arguments.device)
     return bench_sample(energy)
 
 
@@ -73,12 +81,12 @@ def loader(arguments: argparse.Namespace) -> Rows:
 
 
 def train(arguments: argparse.Namespace) -> Rows:
-    """Clips per second of each shipped recipe."""
+    """What a training step of each shipped recipe costs, under its own objective."""
     from vidssl.bench import bench_train
     from vidssl.house import room
 
-    recipes = sorted(path.stem for path in (room("configs") / "recipes").glob("*.yaml"))
-    return bench_train({name: (from_recipe(name), 16) for name in recipes})
+    recipes = arguments.recipes or sorted(path.stem for path in (room("configs") / "recipes").glob("*.yaml"))
+    return [row for name in bar(recipes, len(recipes), "training steps") for row in bench_train({name: (*from_recipe(name), 16)})]
 
 
 def backbones(arguments: argparse.Namespace) -> Rows:
@@ -100,6 +108,7 @@ def main(argv: list[str]) -> None:
     )
     parser.add_argument("name", metavar="NAME", choices=list(BENCHES), help=f"one of {', '.join(BENCHES)}")
     parser.add_argument("--output", metavar="FILE", type=Path, help="write the rows and the machine as JSON, too")
+    parser.add_argument("--recipes", nargs="+", help="train: which (default: all that are shipped)")
     parser.add_argument("--model", help=f"sample: a model of your own (default: the recipe {RECIPE}, untrained)")
     parser.add_argument("--device", default="cpu", help="sample: where the model runs (default: cpu)")
     parser.add_argument("--minutes", type=float, default=8.0, help="backbones: CPU minutes for each (default: 8)")

@@ -12,6 +12,8 @@ from functools import partial
 from typing import Any
 
 import torch
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils.flop_counter import flop_registry
 
 from vidssl.data.module import WorldClips
 from vidssl.data.worlds.base import TEST_SEED
@@ -23,6 +25,7 @@ from vidssl.latents.gaussian import GaussianLearned
 from vidssl.nets.decoders import CopyDecoder
 from vidssl.nets.encoders import ClipEncoder
 from vidssl.nets.predictors import AttentionPredictor, MixPredictor, Predictor, UNetPredictor
+from vidssl.objectives.base import Objective, Reclustered
 from vidssl.objectives.limited import LimitedLatent
 from vidssl.training.budget import train_for
 from vidssl.types import Batch, Moment
@@ -103,23 +106,50 @@ def _row(
     }
 
 
-def bench_train(models: dict[str, tuple[Energy, int]], steps: int = 3) -> list[dict[str, Any]]:
-    """Clips per CPU second and per second of each model's training step, forward and backward, on noise.
+class Operations(TorchDispatchMode):
+    """Counts floating-point operations by torch's formulas; its own counter follows modules, too, and fails where a step takes gradients within one."""
+
+    total = 0
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        """Run and count."""
+        found = func(*args, **(kwargs or {}))
+        formula = flop_registry.get(func._overloadpacket)
+        self.total += formula(*args, **(kwargs or {}), out_val=found) if formula else 0
+        return found
+
+
+def bench_train(models: dict[str, tuple[Energy, Objective, int]], steps: int = 3) -> list[dict[str, Any]]:
+    """What a training step of each model costs, forward and backward, on noise.
+
+    Columns: clips per CPU second and per second; CPU seconds of a step; ``forwards``, its floating-point operations (convolutions and products of matrices, as torch counts them) over those of
+    drawing one future of each past, or of encoding it where nothing is drawn; parameters in millions.
 
     Args:
-        models: by name, with the batch size.
+        models: by name, with their objective and the batch size.
     """
     rows = []
-    for name, (energy, size) in models.items():
+    for name, (energy, objective, size) in models.items():
         shape = (size, energy.past + energy.future, energy.channels, energy.size, energy.size)
         clip = torch.rand(shape)
         batch = Batch(clip[:, : energy.past], clip[:, energy.past :], torch.arange(size))
+        if isinstance(objective, Reclustered):
+            features = objective.features(energy.eval(), batch).shape[1]
+            objective.recluster(torch.randn(objective.clips, features), torch.arange(objective.clips), torch.Generator().manual_seed(0))
+        energy.train()
+        objective.loss(energy, batch, Moment(0, 1)).loss.backward()  # what is made at a first step is made now
         times = []
-        for _ in range(steps + 1):
+        for _ in range(steps):
             wall, cpu = time.perf_counter(), time.process_time()
-            LimitedLatent(100.0).loss(energy, batch, Moment()).loss.backward()
+            objective.loss(energy, batch, Moment(1, 1)).loss.backward()
             times.append((time.perf_counter() - wall, time.process_time() - cpu))
-        wall, cpu = (sorted(t)[len(t) // 2] for t in zip(*times[1:], strict=True))
+        with Operations() as whole:
+            objective.loss(energy, batch, Moment(1, 1)).loss.backward()
+        with torch.no_grad(), Operations() as once:
+            energy.eval().sample(batch.x, 1) if energy.paints else energy.eval().encode(batch.x)
+        wall, cpu = (sorted(t)[len(t) // 2] for t in zip(*times, strict=True))
         millions = sum(p.numel() for p in energy.parameters()) / 1e6
-        rows.append({"recipe": name, "batch": size, "parameters_M": millions, "clips_per_s": size / wall, "clips_per_cpu_s": size / cpu})
+        forwards = whole.total / once.total
+        row = {"recipe": name, "batch": size, "parameters_M": millions, "forwards": forwards, "cpu_s_per_step": cpu}
+        rows.append({**row, "clips_per_s": size / wall, "clips_per_cpu_s": size / cpu})
     return rows

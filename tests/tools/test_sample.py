@@ -14,9 +14,11 @@ from vidssl.cli import main as command
 from vidssl.data.decode import open_video
 from vidssl.data.encode import write_video
 from vidssl.data.pasts import Past
+from vidssl.energy.critic import CriticEnergy
 from vidssl.energy.predictive import PixelEnergy
 from vidssl.export.card import Opened
 from vidssl.export.write import export
+from vidssl.nets.critics import ClipCritic
 
 
 @pytest.fixture
@@ -150,3 +152,22 @@ def test_no_room_leaves_what_was_there(model, video, tmp_path, capsys, monkeypat
     told = capsys.readouterr().err
     assert "No space left" in told and "Traceback" not in told
     assert {p.name: p.read_bytes() for p in (tmp_path / "out").iterdir()} == before
+
+
+def test_the_energy_chooses_among_draws_and_refines_them(video, tmp_path, capsys):
+    torch.manual_seed(3)
+    critic = ClipCritic(4, 6, 1, 32, width=4, depth=3, reach=2)
+    energy = CriticEnergy(models.model("gaussian_learned"), critic).eval()
+    with torch.no_grad():
+        critic.head.weight.mul_(20)
+    export(Opened(energy, {"stride": 2}, {}, ""), tmp_path / "judged", "model")
+    found = {}
+    for name, more in (("all", []), ("best", ["--among", "4"]), ("walked", ["--among", "4", "--steps", "3", "--rate", "0.5"])):
+        assert sample(str(tmp_path / "judged"), video, tmp_path / name, "--futures", "12" if name == "all" else "3", *more) == 0
+        found[name] = numbers(tmp_path / name)
+    x = torch.from_numpy(found["all"]["x"][0])[None] / 255
+    free = {name: torch.cat([energy.free_energy(x, torch.from_numpy(y)[None] / 255) for y in futures["futures"][0]]).detach() for name, futures in found.items()}
+    assert torch.allclose(free["best"], free["all"].view(3, 4).amin(1), atol=1e-6) and bool((free["walked"] < free["best"]).all())
+    assert sample(str(tmp_path / "judged"), video, tmp_path / "no", "--among", "2", "--horizon", "9") == 2
+    assert "the energy scores futures of 6 frames; got --horizon 9" in capsys.readouterr().err
+    assert sample(str(tmp_path / "judged"), video, tmp_path / "no", "--steps", "-1") == 2

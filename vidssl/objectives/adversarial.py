@@ -94,12 +94,12 @@ class Adversarial(Objective):
             push = _rows(torch.autograd.grad(wish, g, retain_graph=True)[0], made) * slopes[1].detach()
             if more.requires_grad:
                 push = push + torch.autograd.grad(more, made, retain_graph=True)[0]
-            penalty = sum(r / 2 * slope.square().flatten(1).sum(1).mean() for r, slope in zip((self.r1, self.r2), slopes, strict=True) if r)
+            penalty = sum(r / 2 * slope.square().flatten(1).sum(1).mean() for r, slope in zip((self.r1, self.r2), slopes, strict=True) if r) + d.new_zeros(())
             factor = self._factor(own.loss, outputs.made, push) * float(moment.progress >= self.start)
         moved = (_full(drawn) * (factor * push)).sum()  # its gradient is what the predictor learns; its value says nothing
         loss = own.loss + contest + penalty + self.spreading * spread + moved - moved.detach() + factor * wish.detach()
         moved_contest = self.contest.observe(*(gather(score.detach()).mean() for score in (d, g)))
-        logs |= {"lambda": factor, "penalty": torch.as_tensor(penalty).detach(), **moved_contest}
+        logs |= {"lambda": factor, "penalty": penalty.detach(), **moved_contest}
         return StepOutput(loss, own.logs | logs)
 
     def _draw(self, predictor: PixelEnergy, x: Tensor, generator: torch.Generator | None) -> tuple[Tensor, Tensor]:
