@@ -9,31 +9,21 @@ configurations; what is finished is never run again.
 
 from __future__ import annotations
 
-import contextlib
 import copy
-import io
 import json
-import tempfile
 from pathlib import Path
 from typing import Any
-
-import yaml
 
 from vidssl.data.config import make_data
 from vidssl.evaluation.impossible import judge
 from vidssl.evaluation.probe import Settings, probe
-from vidssl.export.load import open_model
-from vidssl.house import find_config
 from vidssl.nets.encoders import Encoder
 from vidssl.spec import build
-from vidssl.sweep.config import Cell, difference
-from vidssl.training.checkpoints import newest
-from vidssl.training.main import fit
-from vidssl.types import UserError
+from vidssl.sweep.config import Cell
+from vidssl.sweep.recipes import read_recipes, read_told, trained
 
 SECTIONS = {"recipes", "seeds", "changes", "probe"}
 YARDSTICKS = "yardsticks"
-QUIET = ("--trainer.enable_progress_bar=false", "--trainer.num_sanity_val_steps=0")
 
 
 def read_comparison(name: str | Path) -> list[Cell]:
@@ -45,19 +35,8 @@ def read_comparison(name: str | Path) -> list[Cell]:
     Raises:
         UserError: a section that is missing or unknown, or recipes of different data, whose numbers would not compare.
     """
-    path = find_config(name)
-    told = yaml.safe_load(path.read_text("utf-8"))
-    if not isinstance(told, dict) or set(told) != SECTIONS:
-        got = ", ".join(sorted(map(str, told))) if isinstance(told, dict) else type(told).__name__
-        raise UserError(f"a comparison of encoders has the sections {', '.join(sorted(SECTIONS))}; {path} has {got}")
-    recipes = {str(recipe): yaml.safe_load(find_config(recipe).read_text("utf-8")) for recipe in told["recipes"]}
-    first = next(iter(recipes))
-    for recipe, whole in recipes.items():
-        if _clips(whole["data"]) != _clips(recipes[first]["data"]):
-            raise UserError(
-                f"encoders are compared on the same data; that of {recipe} is not that of {first} ({difference(_clips(recipes[first]['data']), _clips(whole['data']))}): "
-                f"change one of them"
-            )
+    told = read_told(name, SECTIONS, "encoders")
+    recipes = read_recipes(told["recipes"], "encoders")
     shared = {"changes": told["changes"] or {}, "probe": told["probe"] or {}}
     kinds: dict[str, dict[str, Any]] = {}  # one recipe of each architecture
     for whole in recipes.values():
@@ -75,11 +54,6 @@ def architecture(recipe: dict[str, Any]) -> dict[str, Any]:
     return recipe["model"]["energy"]["init_args"]["encoder"]
 
 
-def _clips(data: dict[str, Any]) -> dict[str, Any]:
-    """A data section without the size of a batch, which belongs to the method."""
-    return {**data, "init_args": {key: value for key, value in data["init_args"].items() if key != "batch_size"}}
-
-
 def run_encoder(spec: dict[str, Any], device: str = "cpu") -> dict[str, Any]:
     """Train and probe what `spec` describes: the keys of ``probe.json``, and ``impossible``, the free energy's judgement of pairs, kind by kind."""
     asked = copy.deepcopy(spec["probe"])
@@ -88,14 +62,7 @@ def run_encoder(spec: dict[str, Any], device: str = "cpu") -> dict[str, Any]:
     if "seeds" in spec:  # the yardsticks of an architecture: nothing of the recipe but its encoder
         encoder = build(architecture(spec["recipe"])).to(device)
         return probe(encoder, data, labels, Settings(**asked, seeds=spec["seeds"], encoders=("random", "supervised")))
-    with tempfile.TemporaryDirectory() as folder:
-        recipe = Path(folder) / "recipe.yaml"
-        recipe.write_text(yaml.safe_dump(spec["recipe"], sort_keys=False))
-        seed, accelerator = spec["seed"], "cpu" if device == "cpu" else "gpu"
-        words = ["--config", str(recipe), "--runs", folder, "--run", "run", f"--seed_everything={seed}", f"--data.seed={seed}", *QUIET]
-        with contextlib.redirect_stdout(io.StringIO()):
-            fit([*words, f"--trainer.accelerator={accelerator}", *(f"--{key}={value}" for key, value in spec["changes"].items())])
-        opened = open_model(newest(Path(folder)), device)
+    opened, _ = trained(spec["recipe"], spec["seed"], spec["changes"], device)
     encoder = opened.energy.encoder
     assert isinstance(encoder, Encoder)
     judged = judge(opened.energy, data, count, device, opened.sha256)["free_energy"] if count else {}
