@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from vidssl.energy.critic import CriticEnergy
 from vidssl.energy.predictive import PixelEnergy
 from vidssl.latents.balance import KLBalance
 from vidssl.latents.base import Latent
@@ -36,6 +37,7 @@ from vidssl.latents.sparse_variance import SparseVariance
 from vidssl.latents.topk import TopK
 from vidssl.latents.vq import VQ
 from vidssl.latents.wae import WAE
+from vidssl.nets.critics import ClipCritic
 from vidssl.nets.decoders import CopyDecoder, FetchDecoder
 from vidssl.nets.encoders import ClipEncoder
 from vidssl.nets.layout import Frames, Places
@@ -134,6 +136,16 @@ def model(name: str, past: int = 4, future: int = 6, channels: int = 1, size: in
         for parameter in energy.parameters():
             parameter.add_(0.1 * torch.randn_like(parameter))
     return energy.eval()
+
+
+def judged(name: str = "gaussian_learned", future: int = 6) -> CriticEnergy:
+    """That predictor and a critic whose slope is not tiny, in eval mode."""
+    predictor = model(name)
+    torch.manual_seed(3)
+    critic = ClipCritic(4, future, 1, 32, width=4, depth=3, reach=2)
+    with torch.no_grad():
+        critic.head.weight.mul_(20)
+    return CriticEnergy(predictor, critic).eval()
 
 
 def clips(n: int = 3, past: int = 4, future: int = 6, channels: int = 1, size: int = 32, seed: int = 1) -> tuple[Tensor, Tensor]:

@@ -6,24 +6,16 @@ from pathlib import Path
 
 import pytest
 import torch
-from models import clips, model
+from models import clips, judged
 
 from vidssl.data.module import WorldData
 from vidssl.data.worlds.fork import Fork
-from vidssl.energy.critic import CriticEnergy
 from vidssl.evaluation.evaluate import evaluate
 from vidssl.export.card import Opened
 from vidssl.export.load import load_encoder, load_energy
 from vidssl.export.write import export
-from vidssl.nets.critics import ClipCritic
 from vidssl.spec import build, spec_of
 from vidssl.types import UserError
-
-
-def judged(latent: str = "gaussian_learned", future: int = 6) -> CriticEnergy:
-    predictor = model(latent)
-    torch.manual_seed(3)
-    return CriticEnergy(predictor, ClipCritic(4, future, 1, 32, width=4, depth=3, reach=2)).eval()
 
 
 @pytest.mark.parametrize("latent", ["none", "gaussian_learned", "vq", "best_of"])

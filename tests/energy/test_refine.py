@@ -3,20 +3,9 @@
 from __future__ import annotations
 
 import torch
-from models import clips, model
+from models import clips, judged
 
-from vidssl.energy.critic import CriticEnergy
 from vidssl.energy.refine import choose, descend
-from vidssl.nets.critics import ClipCritic
-
-
-def judged() -> CriticEnergy:
-    predictor = model("gaussian_learned")
-    torch.manual_seed(3)
-    critic = ClipCritic(4, 6, 1, 32, width=4, depth=3, reach=2)
-    with torch.no_grad():
-        critic.head.weight.mul_(20)
-    return CriticEnergy(predictor, critic).eval()
 
 
 def test_the_best_of_each_group_is_kept() -> None:

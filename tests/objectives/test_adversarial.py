@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 import torch
-from models import clips, model
+from models import clips, judged, model
 from processes import Together
 from torch import Tensor, nn
 from torch.func import functional_call
@@ -26,16 +26,6 @@ from vidssl.types import Batch, Moment, UserError
 CONTESTS: dict[str, Contest] = {
     "relativistic": Relativistic(), "nonsaturating": NonSaturating(), "hinge": Hinge(), "least_squares": LeastSquares(), "margin": Margin(2.0),
 }
-
-
-def rivals(name: str = "gaussian_learned") -> CriticEnergy:
-    """A small predictor and a critic whose slope is not tiny."""
-    predictor = model(name)
-    torch.manual_seed(3)
-    critic = ClipCritic(4, 6, 1, 32, width=4, depth=3, reach=2)
-    with torch.no_grad():
-        critic.head.weight.mul_(20)
-    return CriticEnergy(predictor, critic)
 
 
 def batch(n: int = 3, seed: int = 1) -> Batch:
@@ -69,7 +59,7 @@ def drawn(energy: CriticEnergy, clips_: Batch, after: LimitedLatent | None, n: i
 @pytest.mark.parametrize("name", CONTESTS)
 @pytest.mark.parametrize("alone", [False, True])
 def test_each_side_learns_from_its_own_loss_and_from_no_other(name: str, alone: bool) -> None:
-    energy, contest, some = rivals(), CONTESTS[name], batch()
+    energy, contest, some = judged(), CONTESTS[name], batch()
     own = None if alone else inner()
     objective = Adversarial(contest, own, weight=0.7, r1=0.3, r2=0.5)
     out = objective.loss(energy, some, moment())
@@ -130,7 +120,7 @@ def test_the_penalty_of_a_quadratic_critic() -> None:
 
 
 def test_matching_pulling_and_spreading_by_hand() -> None:
-    energy, some = rivals(), batch()
+    energy, some = judged(), batch()
     objective = Adversarial(Hinge(), weight=0.0, matching=2.0, pulling=3.0, spreading=0.5, r1=0, r2=0)
     futures, z = drawn(energy, some, None, 2)
     near = (futures[0] - futures[1]).abs().mean((1, 2, 3, 4)) / (z[0] - z[1]).abs().mean((1, 2))
@@ -148,11 +138,11 @@ def test_matching_pulling_and_spreading_by_hand() -> None:
     found = slopes(objective.loss(energy, some, moment()).loss, energy.predictor)
     torch.testing.assert_close(found, slopes(want, energy.predictor), rtol=1e-3, atol=1e-4)
     with pytest.raises(UserError, match="no z to spread futures by in NoLatent; got spreading 0.5"):
-        objective.loss(rivals("none"), some, moment())
+        objective.loss(judged("none"), some, moment())
 
 
 def test_the_predictor_listens_from_its_start_on() -> None:
-    energy, some = rivals(), batch()
+    energy, some = judged(), batch()
     objective = Adversarial(Relativistic(), inner(), start=0.4)
     quiet = objective.loss(energy, some, moment(39))
     assert quiet.logs["lambda"].item() == 0 < objective.loss(energy, some, moment(40)).logs["lambda"].item()
@@ -161,7 +151,7 @@ def test_the_predictor_listens_from_its_start_on() -> None:
 
 
 def test_the_best_of_n_is_balanced_by_the_one_that_learns() -> None:
-    energy, some = rivals("best_of"), batch()
+    energy, some = judged("best_of"), batch()
     assert isinstance(energy.predictor.inference, BestOf)
     out = Adversarial(Relativistic(), inner()).loss(energy, some, moment())
     best = energy.predictor.explain(some.x, some.y, moment().generator).energy.sum()
@@ -172,7 +162,7 @@ def test_the_best_of_n_is_balanced_by_the_one_that_learns() -> None:
 
 
 def test_augmentation_reaches_all_that_the_critic_sees() -> None:
-    energy, some = rivals(), batch()
+    energy, some = judged(), batch()
     augment = DiffAugment(translation=0.125, cutout=0.25)
     out = Adversarial(Hinge(), r1=0, r2=0, augment=augment).loss(energy, some, moment())
     noise = moment().generator
@@ -184,7 +174,7 @@ def test_augmentation_reaches_all_that_the_critic_sees() -> None:
 
 
 def test_a_validation_needs_no_gradient() -> None:
-    energy, some = rivals(), batch()
+    energy, some = judged(), batch()
     objective = Adversarial(Relativistic(), inner(), weight=0.5)
     with torch.no_grad():
         out = objective.loss(energy, some, moment())
@@ -194,7 +184,7 @@ def test_a_validation_needs_no_gradient() -> None:
 
 
 def test_penalties_are_taken_in_full_precision() -> None:
-    energy, some = rivals(), batch()
+    energy, some = judged(), batch()
     objective = Adversarial(Relativistic(), inner())
     full = objective.loss(energy, some, moment())
     with torch.autocast("cpu", torch.bfloat16):
@@ -211,7 +201,7 @@ def test_penalties_are_taken_in_full_precision() -> None:
 
 
 def test_a_poisoned_batch_moves_no_balance() -> None:
-    energy, some = rivals(), batch()
+    energy, some = judged(), batch()
     objective = Adversarial(Balance(rate=0.5), inner())
     objective.loss(energy, some, moment())
     before = objective.contest.k.clone()
@@ -221,7 +211,7 @@ def test_a_poisoned_batch_moves_no_balance() -> None:
 
 
 def test_other_energies_are_refused_and_the_opponent_is_the_critic() -> None:
-    energy = rivals()
+    energy = judged()
     objective = Adversarial(Relativistic(), inner())
     assert objective.opponent(energy) is energy.critic and objective.opponent(energy.predictor) is None and inner().opponent(energy) is None
     with pytest.raises(UserError, match="needs a predictor and a critic.*got PixelEnergy"):
@@ -233,7 +223,7 @@ class Step(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        self.energy = rivals()
+        self.energy = judged()
         self.objective = Adversarial(Balance(rate=0.001), inner(), matching=0.5, pulling=0.5, augment=DiffAugment())
         self.objective.contest.k.fill_(0.3)
 

@@ -7,27 +7,17 @@ from typing import Any
 
 import pytest
 import torch
-from models import clips, model
+from models import clips, judged, model
 from processes import Together
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from vidssl.energy.base import Energy
 from vidssl.energy.critic import CriticEnergy
-from vidssl.nets.critics import ClipCritic
 from vidssl.objectives.chains import Chains, LatentChains, PixelChains
 from vidssl.objectives.divergence import ContrastiveDivergence
 from vidssl.objectives.limited import LimitedLatent
 from vidssl.types import Batch, Moment, UserError
-
-
-def judged(latent: str = "gaussian_learned") -> CriticEnergy:
-    predictor = model(latent)
-    torch.manual_seed(3)
-    critic = ClipCritic(4, 6, 1, 32, width=4, depth=3, reach=2)
-    with torch.no_grad():
-        critic.head.weight.mul_(20)
-    return CriticEnergy(predictor, critic)
 
 
 def batch(n: int = 3, seed: int = 1) -> Batch:

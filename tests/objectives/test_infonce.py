@@ -6,24 +6,17 @@ import math
 
 import pytest
 import torch
-from models import clips, model
+from models import clips, judged, model
 from torch import Tensor, nn
 
 from vidssl.data.wrong import KINDS, video_kinds
 from vidssl.energy.base import Energy
 from vidssl.energy.critic import CriticEnergy
-from vidssl.nets.critics import ClipCritic
 from vidssl.objectives.infonce import InfoNCE
 from vidssl.objectives.limited import LimitedLatent
 from vidssl.types import Batch, Moment, UserError
 
 EVERY = {kind: 0.5 + 0.25 * i for i, kind in enumerate((*KINDS, "drawn"))}
-
-
-def judged(latent: str = "gaussian_learned") -> CriticEnergy:
-    predictor = model(latent)
-    torch.manual_seed(3)
-    return CriticEnergy(predictor, ClipCritic(4, 6, 1, 32, width=4, depth=3, reach=2))
 
 
 def batch(n: int = 3) -> Batch:

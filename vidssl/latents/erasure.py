@@ -32,7 +32,6 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 from torch.distributions import Distribution, Independent, OneHotCategorical
-from torch.nn import functional as F
 
 from vidssl.latents.base import NATS_PER_BIT, Candidates, Code, Latent
 from vidssl.latents.categorical import ENUMERABLE, code_candidates, one_hot_draw

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import importlib
 import inspect
-import time
 from collections.abc import Iterator
 from functools import lru_cache
 from typing import Any

@@ -10,7 +10,6 @@ import math
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
 from vidssl.latents.prior import Prior
 from vidssl.nets.blocks import MapHead
