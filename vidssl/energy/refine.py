@@ -25,16 +25,10 @@ def choose(energy: Energy, x: Tensor, futures: Tensor, among: int) -> Tensor:
 
 def descend(energy: Energy, x: Tensor, futures: Tensor, steps: int, rate: float, temperature: float = 0.0, generator: torch.Generator | None = None) -> Tensor:
     """Futures ``[n, B, Ty, C, H, W]`` after some steps of Langevin dynamics in pixels, which stay in [0, 1]; see :func:`vidssl.nets.langevin.walk`."""
-    with torch.inference_mode(False):
-        b, x, flat = len(x), ordinary(x), ordinary(futures.flatten(0, 1))
-        ends = []
-        for rows in torch.arange(len(flat), device=x.device).split(ROWS):
-            past = x[rows % b]
-
-            def slope(y: Tensor, past: Tensor = past) -> Tensor:
-                with torch.enable_grad():
-                    y = y.detach().requires_grad_()
-                    return torch.autograd.grad(energy.free_energy(past, y).sum(), y)[0]
-
-            ends.append(walk(slope, flat[rows], steps, rate, temperature, lambda y: y.clamp(0, 1), generator=generator))
+    b, x, flat = len(x), ordinary(x), ordinary(futures.flatten(0, 1))
+    ends = []
+    for rows in torch.arange(len(flat), device=x.device).split(ROWS):
+        with torch.inference_mode(False):
+            past, start = x[rows % b], flat[rows]
+        ends.append(walk(lambda y, past=past: energy.free_energy(past, y), start, steps, rate, temperature, lambda y: y.clamp(0, 1), generator=generator))
     return torch.cat(ends).view_as(futures)

@@ -14,8 +14,17 @@ from torch import Tensor
 from vidssl.nets.noise import normal
 
 
+def slope(total: Callable[[Tensor], Tensor], at: Tensor) -> tuple[Tensor, Tensor]:
+    """Values ``[B]`` and gradient ``[B, ...]`` of `total` at ``at [B, ...]``, whatever mode the caller is in."""
+    with torch.inference_mode(False), torch.enable_grad():
+        at = at.detach().clone().requires_grad_()
+        value = total(at)
+        (gradient,) = torch.autograd.grad(value.sum(), at)
+    return value.detach(), gradient
+
+
 def walk(
-    slope: Callable[[Tensor], Tensor],
+    energy: Callable[[Tensor], Tensor],
     start: Tensor,
     steps: int,
     rate: float,
@@ -27,14 +36,14 @@ def walk(
     """Where a chain is after `steps` from ``start [B, ...]``, detached; nothing waits for the device.
 
     Args:
-        slope: grad E, of all rows at once. rate: a. temperature: T; 0 draws no noise.
+        energy: E, ``[B, ...] -> [B]``. rate: a. temperature: T; 0 draws no noise.
         project: P. limit: of a step down the slope, in each coordinate; None for none.
         generator: of the noise, the joint batch's where several processes train.
     """
     y, noisy = start.detach(), isinstance(temperature, Tensor) or temperature > 0
     wide = torch.as_tensor(2 * rate * temperature, device=y.device).sqrt()
     for _ in range(steps):
-        move = rate * slope(y)
+        move = rate * slope(energy, y)[1]
         y = y - (move if limit is None else move.clamp(-limit, limit))
         y = project(y + wide * normal(tuple(y.shape), y, generator) if noisy else y)
     return y.detach()

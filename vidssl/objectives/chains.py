@@ -6,7 +6,6 @@ A chain goes where the energy is too low. One in pixels may leave everything tha
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
 
 import torch
 from torch import Tensor, nn
@@ -77,16 +76,16 @@ class PixelChains(Chains):
                 raise UserError(f"chains in pixels start at futures that the model paints; {type(energy).__name__} paints none: train another energy")
             y = energy.sample(x, 1, generator)[0]
             keep = len(self.kept_x)
-            rank, joint = (torch.distributed.get_rank(), world()) if world() > 1 else (0, 1)
             if keep:
-                if keep < len(x) * joint:
-                    raise UserError(f"chains are kept for later batches; got keep {keep} for a batch of {len(x) * joint}: keep more, or 0 for none")
+                if keep < len(x) * world():
+                    raise UserError(f"chains are kept for later batches; got keep {keep} for a batch of {len(x) * world()}: keep more, or 0 for none")
                 u = uniform((len(x), 2), x.float(), generator)
                 go_on = ((u[:, 0] < self.reuse) & (self.count >= keep)).view(-1, 1, 1, 1, 1)
                 which = (u[:, 1] * keep).long().clamp(max=keep - 1)
                 x = torch.where(go_on, self.kept_x[which].to(x) / 255, x)
                 y = torch.where(go_on, self.kept_y[which].to(y) / 255, y)
-        y = walk(_slope(energy, x), y, self.steps, self.rate, self.temperature, lambda y: y.clamp(0, 1), self.limit, generator)
+        past = ordinary(x)
+        y = walk(lambda y: energy.free_energy(past, y), y, self.steps, self.rate, self.temperature, lambda y: y.clamp(0, 1), self.limit, generator)
         if keep and torch.is_grad_enabled():
             self._keep(gather(x.detach()), gather(y))
         return x, y
@@ -125,26 +124,9 @@ class LatentChains(Chains):
             h = predictor.encode(x)
             start = latent.prior(h, 1, generator)[0].float().flatten(1)
 
-        def slope(code: Tensor) -> Tensor:
-            with torch.inference_mode(False), torch.enable_grad():
-                code = code.detach().clone().requires_grad_()
-                made = predictor.decode(h, latent.embed(code), x).clamp(0, 1)
-                total = energy.energy(x, made) + self.temperature * latent.price(h, code)
-                return torch.autograd.grad(total.sum(), code)[0]
+        def total(code: Tensor) -> Tensor:
+            return energy.energy(x, predictor.decode(h, latent.embed(code), x).clamp(0, 1)) + self.temperature * latent.price(h, code)
 
-        code = walk(slope, start, self.steps, self.rate, self.temperature, generator=generator)
+        code = walk(total, start, self.steps, self.rate, self.temperature, generator=generator)
         with torch.no_grad():
             return x, predictor.decode(h, latent.embed(code), x).clamp(0, 1)
-
-
-def _slope(energy: Energy, x: Tensor) -> Callable[[Tensor], Tensor]:
-    """grad_y F(x, y) as a function of y, whatever mode the caller is in."""
-    with torch.inference_mode(False):
-        x = ordinary(x)
-
-    def slope(y: Tensor) -> Tensor:
-        with torch.inference_mode(False), torch.enable_grad():
-            y = y.detach().clone().requires_grad_()
-            return torch.autograd.grad(energy.free_energy(x, y).sum(), y)[0]
-
-    return slope

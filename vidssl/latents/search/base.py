@@ -20,15 +20,6 @@ from vidssl.types import UserError
 Total = Callable[[Tensor], Tensor]
 
 
-def slope(total: Total, code: Tensor) -> tuple[Tensor, Tensor]:
-    """Values ``[B]`` and gradient ``[B, U]`` of `total` at ``code [B, U]``, whatever mode the caller is in."""
-    with torch.inference_mode(False), torch.enable_grad():
-        code = code.detach().clone().requires_grad_()
-        value = total(code)
-        (gradient,) = torch.autograd.grad(value.sum(), code)
-    return value.detach(), gradient
-
-
 class Search(Inference):
     """A search over real-valued codes.
 

@@ -15,7 +15,8 @@ from torch import Tensor
 
 from vidssl.latents.base import Code, Latent
 from vidssl.latents.inference import Score, ordinary
-from vidssl.latents.search.base import Search, Total, slope
+from vidssl.latents.search.base import Search, Total
+from vidssl.nets.langevin import slope
 from vidssl.latents.search.refined import regress
 from vidssl.latents.sparse import SparseCode
 from vidssl.types import UserError

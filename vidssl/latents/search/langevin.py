@@ -14,7 +14,7 @@ from torch import Tensor
 
 from vidssl.latents.base import Code, Latent
 from vidssl.latents.inference import Score
-from vidssl.latents.search.base import Search, Total, slope
+from vidssl.latents.search.base import Search, Total
 from vidssl.nets.langevin import walk
 
 
@@ -41,4 +41,4 @@ class Langevin(Search):
         return latent.settle(context, self._walk(latent, total, start, price.detach(), generator))
 
     def _walk(self, latent: Latent, total: Total, start: Tensor, temperature: float | Tensor, generator: torch.Generator | None) -> Tensor:
-        return walk(lambda code: slope(total, code)[1], start, self.steps, self.step_size**2 / 2, temperature, latent.project, generator=generator)
+        return walk(total, start, self.steps, self.step_size**2 / 2, temperature, latent.project, generator=generator)

@@ -17,7 +17,8 @@ from torch import Tensor
 
 from vidssl.latents.base import Code, Latent
 from vidssl.latents.inference import Score
-from vidssl.latents.search.base import Search, slope
+from vidssl.latents.search.base import Search
+from vidssl.nets.langevin import slope
 
 MOMENTS = (0.9, 0.99)
 
