@@ -8,7 +8,7 @@ from pathlib import Path
 from vidssl.progress import bar
 from vidssl.sweep.encoders import YARDSTICKS, read_comparison, run_encoder
 from vidssl.sweep.encoders_report import write_comparison
-from vidssl.sweep.run import run_sweep
+from vidssl.sweep.run import run_sweep, tell
 from vidssl.types import UserError
 
 
@@ -30,8 +30,6 @@ def main(argv: list[str]) -> None:
     cells = [c for c in cells if not args.recipes or c.limiter in {YARDSTICKS, *args.recipes}]
     folder = args.output or Path("runs") / f"encoders-{Path(args.config).stem}"
     outcome = run_sweep(cells, folder, args.jobs, args.devices, bar, run_encoder)
-    print(f"{len(outcome.done)} cells done, {len(outcome.before)} were finished before, {len(outcome.failed)} failed; results in {folder}")
-    for name, why in sorted(outcome.failed.items()):
-        print(f"  failed: {name}: {' '.join(why.split())[:300]}")
+    tell(outcome, folder)
     write_comparison(folder, folder, f"Encoders on {Path(args.config).stem}")
     print(f"  the table is {folder / 'encoders.md'}, the figure {folder / 'encoders.svg'}")

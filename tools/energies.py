@@ -8,7 +8,7 @@ from pathlib import Path
 from vidssl.progress import bar
 from vidssl.sweep.energies import read_energies, run_energy
 from vidssl.sweep.energies_report import write_energies
-from vidssl.sweep.run import run_sweep
+from vidssl.sweep.run import run_sweep, tell
 from vidssl.types import UserError
 
 
@@ -31,8 +31,6 @@ def main(argv: list[str]) -> None:
     cells = [c for c in cells if (not args.recipes or c.limiter in args.recipes) and (not args.seeds or c.seed in args.seeds)]
     folder = args.output or Path("runs") / f"energies-{Path(args.config).stem}"
     outcome = run_sweep(cells, folder, args.jobs, args.devices, bar, run_energy)
-    print(f"{len(outcome.done)} cells done, {len(outcome.before)} were finished before, {len(outcome.failed)} failed; results in {folder}")
-    for name, why in sorted(outcome.failed.items()):
-        print(f"  failed: {name}: {' '.join(why.split())[:300]}")
+    tell(outcome, folder)
     write_energies(folder, folder, f"Energies on {Path(args.config).stem}")
     print(f"  the table is {folder / 'energies.md'}")

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from vidssl.progress import bar
 from vidssl.sweep.config import read_sweep
-from vidssl.sweep.run import run_sweep
+from vidssl.sweep.run import run_sweep, tell
 from vidssl.types import UserError
 
 
@@ -34,7 +34,5 @@ def main(argv: list[str]) -> None:
         raise UserError(f"a sweep runs at least one cell at a time; got --jobs {args.jobs}")
     folder = args.output or Path("runs") / f"sweep-{Path(args.config).stem}"
     outcome = run_sweep(cells, folder, args.jobs, args.devices, bar)
-    print(f"{len(outcome.done)} cells done, {len(outcome.before)} were finished before, {len(outcome.failed)} failed; results in {folder}")
-    for name, why in sorted(outcome.failed.items()):
-        print(f"  failed: {name}: {' '.join(why.split())[:300]}")
+    tell(outcome, folder)
     print(f"  draw them: vidssl report {folder}")

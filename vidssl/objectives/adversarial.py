@@ -32,6 +32,7 @@ from vidssl.nets.augment import DiffAugment
 from vidssl.nets.gather import gather
 from vidssl.objectives.base import Objective
 from vidssl.objectives.contests import Contest
+from vidssl.objectives.inner import beside
 from vidssl.types import Batch, Moment, StepOutput, UserError
 
 
@@ -81,7 +82,7 @@ class Adversarial(Objective):
         if self.spreading and not predictor.latent.dim:
             raise UserError(f"there is no z to spread futures by in {type(predictor.latent).__name__}; got spreading {self.spreading}: set it to 0")
         with _Outputs(predictor.decoder) as outputs:
-            own = self.inner.loss(predictor, batch, moment) if self.inner is not None else StepOutput(batch.y.new_zeros(()))
+            own = beside(self.inner, energy, batch, moment)
         drawn, spread = self._draw(predictor, batch.x, moment.generator)
         with torch.autocast(batch.y.device.type, enabled=False):
             true, made = (_full(video.detach()).requires_grad_(learning) for video in (batch.y, drawn))

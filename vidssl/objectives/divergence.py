@@ -13,9 +13,9 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from vidssl.energy.base import Energy
-from vidssl.energy.critic import CriticEnergy
 from vidssl.objectives.base import Objective
 from vidssl.objectives.chains import Chains
+from vidssl.objectives.inner import beside
 from vidssl.types import Batch, Moment, StepOutput
 
 
@@ -35,9 +35,7 @@ class ContrastiveDivergence(Objective):
 
     def loss(self, energy: Energy, batch: Batch, moment: Moment) -> StepOutput:
         """One step; logs mean energies of data and of chains, and how much lighter their pixels are on average."""
-        own = StepOutput(batch.y.new_zeros(()))
-        if self.inner is not None:
-            own = self.inner.loss(energy.predictor if isinstance(energy, CriticEnergy) else energy, batch, moment)
+        own = beside(self.inner, energy, batch, moment)
         x, y = self.chains.run(energy, batch.x, moment.generator)
         low, high = energy.free_energy(batch.x, batch.y), energy.free_energy(x, y)
         contrast = self._contrast(low, high).mean() + self.magnitude * (low.square() + high.square()).mean()

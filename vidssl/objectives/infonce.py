@@ -18,9 +18,9 @@ from torch.nn import functional as F
 
 from vidssl.data.wrong import KINDS, differs, video_kinds
 from vidssl.energy.base import Energy
-from vidssl.energy.critic import CriticEnergy
 from vidssl.nets.gather import gather, world
 from vidssl.objectives.base import Objective
+from vidssl.objectives.inner import beside
 from vidssl.types import Batch, Moment, StepOutput, UserError
 
 DRAWN = "drawn"
@@ -60,9 +60,7 @@ class InfoNCE(Objective):
 
     def loss(self, energy: Energy, batch: Batch, moment: Moment) -> StepOutput:
         """One step; logs the loss of the contrast, how often the true future is the first, and the mean energy of true and of each kind of wrong futures."""
-        own = StepOutput(batch.y.new_zeros(()))
-        if self.inner is not None:
-            own = self.inner.loss(energy.predictor if isinstance(energy, CriticEnergy) else energy, batch, moment)
+        own = beside(self.inner, energy, batch, moment)
         wrong = self.mine(energy, batch, moment.generator)
         free = energy.free_energy(batch.x, batch.y)
         names, futures = [name for name, many in wrong.items() for _ in many], torch.cat(list(wrong.values()))

@@ -37,6 +37,13 @@ class Outcome:
     failed: dict[str, str] = field(default_factory=dict)
 
 
+def tell(outcome: Outcome, folder: Path) -> None:
+    """Print how it ended."""
+    print(f"{len(outcome.done)} cells done, {len(outcome.before)} were finished before, {len(outcome.failed)} failed; results in {folder}")
+    for name, why in sorted(outcome.failed.items()):
+        print(f"  failed: {name}: {' '.join(why.split())[:300]}")
+
+
 def run_sweep(
     cells: list[Cell],
     folder: Path,
