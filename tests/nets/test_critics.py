@@ -165,3 +165,14 @@ def test_the_energy_of_an_auto_encoder_is_the_squared_error_of_what_comes_back()
     score, seen = critic.judge(x, y)
     assert torch.allclose(score, -((again - y) ** 2).sum((1, 2, 3, 4))) and torch.equal(seen[0], code)
     assert AutoencoderCritic(2, 2, 3, 48, width=4, depth=2, reach=1, patch=4, code=5).restore(torch.rand(2, 2, 3, 48, 48), torch.rand(2, 2, 3, 48, 48))[0].shape == (2, 2, 3, 48, 48)
+
+
+def test_colour_shifts_and_stretches_a_grey_clip_as_a_whole() -> None:
+    g = torch.Generator().manual_seed(0)
+    video = torch.rand(64, 5, 1, 8, 8, generator=g)
+    made = torch.cat(DiffAugment(translation=0, cutout=0)(video[:, :2], video[:, 2:], g), 1)
+    before, after = (v - v.mean((1, 2, 3, 4), keepdim=True) for v in (video, made))
+    factor = (before * after).sum((1, 2, 3, 4)) / before.square().sum((1, 2, 3, 4))
+    assert torch.allclose(after, factor.view(-1, 1, 1, 1, 1) * before, atol=1e-5) and 0.5 <= factor.min() < 0.7 and 1.3 < factor.max() <= 1.5
+    moved = made.mean((1, 2, 3, 4)) - video.mean((1, 2, 3, 4))
+    assert -0.5 <= moved.min() < -0.3 and 0.3 < moved.max() <= 0.5
