@@ -49,6 +49,6 @@ class Onnx(Format):
         options.intra_op_num_threads, options.log_severity_level = torch.get_num_threads(), 3
         session = onnxruntime.InferenceSession(data, options, providers=["CPUExecutionProvider"])
         found = [torch.from_numpy(session.run(["features"], {"clip": some.numpy()})[0]) for some in (clip[:1], clip)]
-        difference = compare(network, clip, found, "the ONNX file")
+        difference = compare(frozen(part), clip, found, "the ONNX file")
         opset = program.model_proto.opset_import[0].version
         return data, {"opset": opset, "compared": f"onnxruntime {onnxruntime.__version__}", "largest_difference": difference}
