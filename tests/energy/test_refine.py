@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import math
+from types import SimpleNamespace
+
+import pytest
 import torch
 from models import clips, judged
 
@@ -19,6 +23,20 @@ def test_the_best_of_each_group_is_kept() -> None:
             free = [energy.free_energy(x[b][None], y[None]).item() for y in group]
             assert torch.equal(kept[i, b], group[free.index(min(free))])
     assert torch.equal(choose(energy, x, futures, 1), futures)
+
+
+@pytest.mark.parametrize("temperature", [0.5, 1.0])
+def test_a_choice_at_a_temperature_has_the_odds_of_the_energies(temperature: float) -> None:
+    energies = torch.tensor([0.0, 1.0, 2.5])
+    energy = SimpleNamespace(free_energy=lambda x, y: y.flatten(1).mean(1))
+    futures = energies.repeat(4000).view(-1, 1, 1, 1, 1, 1).expand(-1, 2, 2, 1, 2, 2)  # for each of two pasts 4000 groups of the same three
+    kept = choose(energy, torch.zeros(2, 1), futures, 3, temperature, torch.Generator().manual_seed(0))  # type: ignore[arg-type]
+    odds = (-energies / temperature).softmax(0)
+    for value, p in zip(energies, odds.tolist(), strict=True):
+        share = (kept[..., 0, 0, 0, 0] == value).double().mean().item()
+        assert share == pytest.approx(p, abs=4 * math.sqrt(p * (1 - p) / 8000))
+    again = choose(energy, torch.zeros(2, 1), futures, 3, temperature, torch.Generator().manual_seed(0))  # type: ignore[arg-type]
+    assert torch.equal(kept, again)
 
 
 def test_a_walk_goes_down_also_in_inference_mode() -> None:

@@ -170,4 +170,13 @@ def test_the_energy_chooses_among_draws_and_refines_them(video, tmp_path, capsys
     assert torch.allclose(free["best"], free["all"].view(3, 4).amin(1), atol=1e-6) and bool((free["walked"] < free["best"]).all())
     assert sample(str(tmp_path / "judged"), video, tmp_path / "no", "--among", "2", "--horizon", "9") == 2
     assert "the energy scores futures of 6 frames; got --horizon 9" in capsys.readouterr().err
+    for name, more in (("odds", ["--among", "4", "--temperature", "1"]), ("noisy", ["--among", "4", "--steps", "3", "--rate", "0.5", "--temperature", "1e-5"])):
+        assert sample(str(tmp_path / "judged"), video, tmp_path / name, "--futures", "3", *more) == 0
+        found[name] = numbers(tmp_path / name)
+    groups = found["all"]["futures"][0].reshape(3, 4, -1)
+    assert all((found["odds"]["futures"][0][i].reshape(-1) == groups[i]).all(1).any() for i in range(3))
+    assert not (found["noisy"]["futures"] == found["walked"]["futures"]).all()
+    assert sample(str(tmp_path / "judged"), video, tmp_path / "no", "--temperature", "1") == 2
+    assert "--temperature is of a choice or of a walk" in capsys.readouterr().err
+    assert sample(str(tmp_path / "judged"), video, tmp_path / "no", "--among", "2", "--temperature", "-1") == 2
     assert sample(str(tmp_path / "judged"), video, tmp_path / "no", "--steps", "-1") == 2

@@ -1,6 +1,7 @@
 """Better futures by an energy: choose among several, or walk down its slope. Nothing here is trained; a critic of the futures is what it is made for.
 
-Choosing keeps what the model drew and changes how often: of N draws of q the one of least F is, for large N, a draw near the minimum of F; small N sharpens q by at most log N nats. Walking changes the pixels.
+Choosing keeps what the model drew and changes how often. Of N draws of q one taken with odds exp(-F) is, for large N, a draw of q exp(-F) (sampling, importance resampling: Rubin 1988): of the truth p, where the critic of a
+GAN has learned its log p/q (for GANs Azadi et al. 2019, Turner et al. 2019). The one of least F is near the minimum of F, in the likeliest mode only. Either sharpens q by at most log N nats. Walking changes the pixels.
 """
 
 from __future__ import annotations
@@ -14,12 +15,15 @@ from vidssl.latents.inference import ordinary
 from vidssl.nets.langevin import walk
 
 
-def choose(energy: Energy, x: Tensor, futures: Tensor, among: int) -> Tensor:
-    """Of every `among` futures in a row the one of least free energy: ``[n among, B, Ty, C, H, W] -> [n, B, Ty, C, H, W]``."""
+def choose(energy: Energy, x: Tensor, futures: Tensor, among: int, temperature: float = 0.0, generator: torch.Generator | None = None) -> Tensor:
+    """Of every `among` futures in a row one, with odds exp(-F / temperature), at 0 that of least F: ``[n among, B, Ty, C, H, W] -> [n, B, Ty, C, H, W]``."""
     b = futures.shape[1]
     row = torch.arange(len(futures) * b, device=x.device)
     flat = futures.flatten(0, 1)
-    free = torch.cat([energy.free_energy(x[rows % b], flat[rows]) for rows in row.split(ROWS)]).view(-1, among, b)
+    free = torch.cat([energy.free_energy(x[rows % b], flat[rows]) for rows in row.split(ROWS)]).view(-1, among, b).float()
+    if temperature:  # the largest of log odds and Gumbel noise is a draw with those odds (Gumbel 1954)
+        gumbel = -torch.empty_like(free).exponential_(generator=generator).log()
+        free = free - temperature * gumbel
     return futures.unflatten(0, (-1, among)).gather(1, free.argmin(1, keepdim=True)[..., None, None, None, None].expand(-1, -1, -1, *futures.shape[2:]))[:, 0]
 
 
