@@ -10,11 +10,12 @@ import torch
 from models import WIDTH
 from sklearn.linear_model import Lasso
 from torch.distributions import Normal
+from torch.nn import functional as F
 
 from vidssl.latents.base import Latent
 from vidssl.latents.categorical import Categorical
 from vidssl.latents.deterministic import Deterministic
-from vidssl.latents.drawn import Drawn
+from vidssl.latents.drawn import Drawn, DrawnClass
 from vidssl.latents.gaussian import GaussianFixed
 from vidssl.latents.inference import Amortised, Inference, Score
 from vidssl.latents.probed import Through
@@ -207,6 +208,30 @@ def test_rate_of_the_best_of_n_by_monte_carlo(draws: int) -> None:
     assert code.rate_bits[0] < latent.capacity_bits
 
 
+@pytest.mark.parametrize(("classes", "draws", "slots"), [(2, 2, 1), (8, 6, 1), (3, 4, 2)])
+def test_the_best_of_drawn_classes(classes: int, draws: int, slots: int) -> None:
+    """Every code has a fixed score, so how often each wins is counted, and its divergence from the uniform prior is the rate."""
+    latent, rows = DrawnClass(classes, draws, Frames(slots) if slots > 1 else None), 40000
+    context = torch.zeros(rows, 1, 1, 1)
+    weight = torch.tensor([float(classes**s) for s in range(slots)])
+
+    def score(z: torch.Tensor) -> torch.Tensor:
+        return z.argmax(-1).float() @ weight
+
+    code = BestOf().find(latent, context, None, score, ONE, torch.Generator().manual_seed(0))
+    count = classes**slots
+    winners = torch.bincount((code.symbols.float() @ weight).long(), minlength=count).double() / rows
+    estimate = float((winners * (winners * count).clamp_min(1e-12).log2()).sum())
+    assert float(code.rate_bits[0]) == pytest.approx(estimate, abs=0.02) and code.rate_bits[0] < latent.capacity_bits
+    assert torch.equal(code.z, F.one_hot(code.symbols, classes).float())
+    prior = latent.prior(context, 1, torch.Generator().manual_seed(1))[0]
+    assert prior.shape == (rows, slots, classes) and bool((prior.sum(-1) == 1).all())
+    assert (prior.double().mean(0) - 1 / classes).abs().max() < 4 * math.sqrt(0.25 / rows)
+    tried = BestOf().candidates(latent, context[:5], None, score, ONE)
+    assert tried.z.shape == (count, 5, slots, classes) and torch.allclose(tried.nats, torch.tensor(math.log(count)))
+    assert len({tuple(c) for c in tried.symbols[:, 0].tolist()}) == count
+
+
 @pytest.mark.parametrize("kind", [Categorical, VQ, TopK])
 def test_exhaustive_is_brute_force(kind: type) -> None:
     torch.manual_seed(0)
@@ -296,3 +321,5 @@ def test_drawn_explains_itself() -> None:
         Drawn(3, draws=4).infer(*maps())
     with pytest.raises(UserError, match="draws 1"):
         Drawn(3, draws=1)
+    with pytest.raises(UserError, match="one of two classes or more; got classes 1"):
+        DrawnClass(1, draws=4)

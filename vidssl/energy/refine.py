@@ -13,6 +13,7 @@ from vidssl.energy.base import Energy
 from vidssl.energy.predictive import ROWS
 from vidssl.latents.inference import ordinary
 from vidssl.nets.langevin import walk
+from vidssl.nets.noise import gumbel
 
 
 def choose(energy: Energy, x: Tensor, futures: Tensor, among: int, temperature: float = 0.0, generator: torch.Generator | None = None) -> Tensor:
@@ -21,9 +22,8 @@ def choose(energy: Energy, x: Tensor, futures: Tensor, among: int, temperature: 
     row = torch.arange(len(futures) * b, device=x.device)
     flat = futures.flatten(0, 1)
     free = torch.cat([energy.free_energy(x[rows % b], flat[rows]) for rows in row.split(ROWS)]).view(-1, among, b).float()
-    if temperature:  # the largest of log odds and Gumbel noise is a draw with those odds (Gumbel 1954)
-        gumbel = -torch.empty_like(free).exponential_(generator=generator).log()
-        free = free - temperature * gumbel
+    if temperature:
+        free = free - temperature * gumbel(tuple(free.shape), free, generator)
     return futures.unflatten(0, (-1, among)).gather(1, free.argmin(1, keepdim=True)[..., None, None, None, None].expand(-1, -1, -1, *futures.shape[2:]))[:, 0]
 
 
