@@ -12,7 +12,7 @@ from vidssl.latents.base import Latent
 from vidssl.latents.categorical import Categorical
 from vidssl.latents.channel import FixedSNR
 from vidssl.latents.delta import DeltaVAE
-from vidssl.latents.drawn import Drawn, DrawnClass
+from vidssl.latents.drawn import Drawn
 from vidssl.latents.dropout import LatentDropout
 from vidssl.latents.erasure import Erasure
 from vidssl.latents.free_bits import FreeBits
@@ -47,7 +47,7 @@ WIDTH = 16
 LATENTS = ["none", "gaussian_fixed", "gaussian_learned", "gaussian_per_frame", "gaussian_fetched", "categorical", "categorical_slots", "vq", "vq_slots"]
 LATENTS += ["fsq", "fsq_slots", "lfq", "rvq", "rvq_slots", "quantised"]
 LATENTS += ["irmae", "topk", "topk_levels", "sparse", "sparse_per_frame", "sparse_variance"]
-SEARCHED = ["best_of", "best_of_classes", "minimised", "minimised_gaussian", "refined", "fista", "exhaustive", "langevin"]
+SEARCHED = ["best_of", "minimised", "minimised_gaussian", "refined", "fista", "exhaustive", "langevin"]
 """Models whose z is searched for; not all of their latents have an encoder."""
 LATENTS += ["free_bits", "balance", "delta", "wae", "fixed_snr", "fixed_snr_places", "dropout", "dropout_per_frame", "erasure", "erasure_few"]
 
@@ -77,7 +77,6 @@ def latent(name: str) -> Latent:
         "sparse_per_frame": lambda: Sparse(WIDTH, 5, 2, layout=Frames(6)),
         "sparse_variance": lambda: SparseVariance(WIDTH, 8, 3),
         "best_of": lambda: Drawn(3, draws=8),
-        "best_of_classes": lambda: DrawnClass(8, draws=6),
         "minimised": lambda: Drawn(3),
         "minimised_gaussian": lambda: GaussianFixed(WIDTH, 3),
         "refined": lambda: Sparse(WIDTH, 8, 3),
@@ -109,7 +108,6 @@ def inference(name: str) -> Inference | None:
     """How the model `name` finds z."""
     return {
         "best_of": BestOf,
-        "best_of_classes": BestOf,
         "minimised": lambda: Minimised(3, amortised=False),
         "minimised_gaussian": lambda: Minimised(3),
         "refined": lambda: Refined(3),

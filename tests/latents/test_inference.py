@@ -10,12 +10,11 @@ import torch
 from models import WIDTH
 from sklearn.linear_model import Lasso
 from torch.distributions import Normal
-from torch.nn import functional as F
 
 from vidssl.latents.base import Latent
 from vidssl.latents.categorical import Categorical
 from vidssl.latents.deterministic import Deterministic
-from vidssl.latents.drawn import Drawn, DrawnClass
+from vidssl.latents.drawn import Drawn
 from vidssl.latents.gaussian import GaussianFixed
 from vidssl.latents.inference import Amortised, Inference, Score
 from vidssl.latents.probed import Through
@@ -208,30 +207,6 @@ def test_rate_of_the_best_of_n_by_monte_carlo(draws: int) -> None:
     assert code.rate_bits[0] < latent.capacity_bits
 
 
-@pytest.mark.parametrize(("classes", "draws", "slots"), [(2, 2, 1), (8, 6, 1), (3, 4, 2)])
-def test_the_best_of_drawn_classes(classes: int, draws: int, slots: int) -> None:
-    """Every code has a fixed score, so how often each wins is counted, and its divergence from the uniform prior is the rate."""
-    latent, rows = DrawnClass(classes, draws, Frames(slots) if slots > 1 else None), 40000
-    context = torch.zeros(rows, 1, 1, 1)
-    weight = torch.tensor([float(classes**s) for s in range(slots)])
-
-    def score(z: torch.Tensor) -> torch.Tensor:
-        return z.argmax(-1).float() @ weight
-
-    code = BestOf().find(latent, context, None, score, ONE, torch.Generator().manual_seed(0))
-    count = classes**slots
-    winners = torch.bincount((code.symbols.float() @ weight).long(), minlength=count).double() / rows
-    estimate = float((winners * (winners * count).clamp_min(1e-12).log2()).sum())
-    assert float(code.rate_bits[0]) == pytest.approx(estimate, abs=0.02) and code.rate_bits[0] < latent.capacity_bits
-    assert torch.equal(code.z, F.one_hot(code.symbols, classes).float())
-    prior = latent.prior(context, 1, torch.Generator().manual_seed(1))[0]
-    assert prior.shape == (rows, slots, classes) and bool((prior.sum(-1) == 1).all())
-    assert (prior.double().mean(0) - 1 / classes).abs().max() < 4 * math.sqrt(0.25 / rows)
-    tried = BestOf().candidates(latent, context[:5], None, score, ONE)
-    assert tried.z.shape == (count, 5, slots, classes) and torch.allclose(tried.nats, torch.tensor(math.log(count)))
-    assert len({tuple(c) for c in tried.symbols[:, 0].tolist()}) == count
-
-
 @pytest.mark.parametrize("kind", [Categorical, VQ, TopK])
 def test_exhaustive_is_brute_force(kind: type) -> None:
     torch.manual_seed(0)
@@ -273,6 +248,21 @@ def test_hard_expectation_maximisation_is_k_means() -> None:
         optimizer.step()
     assert ((code.z.flatten(1) @ centres - y).square().sum(1) < 0.3).all()
     assert float(code.rate_bits.mean()) == pytest.approx(1.5, abs=0.1)  # odds 1/2, 1/4, 1/4
+
+
+@pytest.mark.parametrize(("classes", "among"), [(6, 2), (6, 4), (5, 5)])
+def test_the_best_among_some_codes_wins_as_often_as_it_is_drawn(classes: int, among: int) -> None:
+    """Of M codes the r-th best wins where it is drawn and none better is: C(M - r, N - 1) of the C(M, N) subsets; when scored in eval mode the best always wins."""
+    torch.manual_seed(0)
+    latent, rows, search = Categorical(WIDTH, classes), 20000, Exhaustive(among=among)
+    context = torch.zeros(rows, WIDTH, 1, 1)
+    score = lambda z: z.argmax(-1).float().sum(-1) * 100  # noqa: E731
+    code = search.find(latent, context, None, score, ONE, torch.Generator().manual_seed(0))
+    wins = torch.bincount(code.symbols[:, 0], minlength=classes) / rows
+    for rank in range(1, classes + 1):
+        odds = math.comb(classes - rank, among - 1) / math.comb(classes, among)
+        assert float(wins[rank - 1]) == pytest.approx(odds, abs=4 * math.sqrt(odds * (1 - odds) / rows) + 1e-9)
+    assert not search.eval().find(latent, context, None, score, ONE, None).symbols.any()
 
 
 @pytest.mark.parametrize("temperature", [0.5, 2.0])
@@ -321,5 +311,5 @@ def test_drawn_explains_itself() -> None:
         Drawn(3, draws=4).infer(*maps())
     with pytest.raises(UserError, match="draws 1"):
         Drawn(3, draws=1)
-    with pytest.raises(UserError, match="one of two classes or more; got classes 1"):
-        DrawnClass(1, draws=4)
+    with pytest.raises(UserError, match="two codes or more; got among 1"):
+        Exhaustive(among=1)

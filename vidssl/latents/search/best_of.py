@@ -35,14 +35,15 @@ class BestOf(Inference):
     ) -> Code:
         """The draw of least energy, ever new draws."""
         assert isinstance(latent, Drawn) and latent.draws is not None
-        drawn = latent.draw(context, latent.draws, generator)
-        best = score(latent.embed(drawn).to(context.dtype)).argmin(0)
-        return latent.settle(context, drawn[best, torch.arange(len(best), device=best.device)])
+        drawn = latent.prior(context, latent.draws, generator)
+        best = score(drawn).argmin(0)
+        return latent.settle(context, drawn[best, torch.arange(len(best), device=best.device)].float().flatten(1))
 
     def candidates(self, latent: Latent, context: Tensor, target: Tensor | None, score: Score, price: Tensor) -> Candidates:
-        """The limiter's codebook, the same for all clips: each of its M codes costs log M nats."""
+        """N draws that are the same for all clips, and always: a codebook, of which each code costs log N nats."""
         assert isinstance(latent, Drawn) and latent.draws is not None
-        book = latent.book(context)
-        codes = book[:, None].expand(-1, len(context), -1)
-        nats = context.new_full(codes.shape[:2], math.log(len(book)), dtype=torch.float32)
+        noise = torch.Generator().manual_seed(0)  # not by rank: every process has the same codebook
+        book = torch.randn(latent.draws, 1, latent.units, generator=noise).to(context.device)
+        codes = book.expand(-1, len(context), -1)
+        nats = codes.new_full(codes.shape[:2], math.log(latent.draws))
         return Candidates(latent.embed(codes).to(context.dtype), nats, codes)

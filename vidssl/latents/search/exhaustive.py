@@ -3,6 +3,10 @@
 The code is the cheapest explanation and carries no gradient; the prior learns to expect it. That is the hard form of expectation
 maximisation (Neal & Hinton 1998; k-means, with the codes' futures as centres). It needs no encoder. Failure mode: winners take
 all, a code that was never the best never becomes better; and code vectors that follow an encoder (VQ's) stay where they began.
+
+The best of some codes, drawn anew for each clip, is the remedy for winners (`among`): where the best is not drawn another wins and learns. Multiple choice learning (Guzman-Rivera et al. 2012) with chance in it, as implicit
+maximum likelihood has it (Li & Malik 2018, `best_of.py`), but with a prior that learns how often each code wins, so that futures are drawn as often as they come and not as often as their codes are many. The price
+of few: a future none of whose codes is drawn pulls at a wrong one, and dulls it.
 """
 
 from __future__ import annotations
@@ -14,6 +18,7 @@ from torch import Tensor
 
 from vidssl.latents.base import Candidates, Code, Latent
 from vidssl.latents.inference import Inference, Score
+from vidssl.nets.noise import uniform
 from vidssl.types import UserError
 
 
@@ -22,13 +27,19 @@ class Exhaustive(Inference):
 
     Args:
         most: codes at most, each one pass through predictor and decoder.
+        among: how many codes a clip tries while training; None for all.
+
+    Raises:
+        UserError: among fewer than two.
     """
 
     encodes = False
 
-    def __init__(self, most: int = 256) -> None:
+    def __init__(self, most: int = 256, among: int | None = None) -> None:
         super().__init__()
-        self.most = most
+        if among is not None and among < 2:
+            raise UserError(f"the best is chosen among two codes or more; got among {among}: leave it out to try all")
+        self.most, self.among = most, among
 
     def check(self, latent: Latent) -> None:
         """Few discrete codes only."""
@@ -50,14 +61,17 @@ class Exhaustive(Inference):
         return Candidates(latent.embed(codes).to(context.dtype), latent.price(context, codes), codes)
 
     @torch.no_grad()
-    def _best(self, latent: Latent, context: Tensor, score: Score, price: Tensor) -> Tensor:
+    def _best(self, latent: Latent, context: Tensor, score: Score, price: Tensor, generator: torch.Generator | None) -> Tensor:
         tried = self.candidates(latent, context, None, score, price)
         assert tried.symbols is not None
-        best = (score(tried.z) + price * tried.nats).argmin(0)
-        return tried.symbols[best, torch.arange(len(best), device=best.device)]
+        z, nats, symbols, clip = tried.z, tried.nats, tried.symbols, torch.arange(len(context), device=context.device)
+        if self.training and self.among is not None and self.among < len(nats):
+            some = uniform((len(context), len(nats)), nats, generator).topk(self.among, 1).indices.T
+            z, nats, symbols = z[some, clip], nats[some, clip], symbols[some, clip]
+        return symbols[(score(z) + price * nats).argmin(0), clip]
 
     def find(
         self, latent: Latent, context: Tensor, target: Tensor | None, score: Score, price: Tensor, generator: torch.Generator | None
     ) -> Code:
         """The best code at its price, which moves the prior."""
-        return latent.settle(context, self._best(latent, context, score, price))
+        return latent.settle(context, self._best(latent, context, score, price, generator))
