@@ -56,16 +56,19 @@ def drawn(energy: CriticEnergy, clips_: Batch, after: LimitedLatent | None, n: i
     return torch.stack([energy.predictor.decode(h, one, clips_.x) for one in z]), z
 
 
-@pytest.mark.parametrize("name", CONTESTS)
-@pytest.mark.parametrize("alone", [False, True])
-def test_each_side_learns_from_its_own_loss_and_from_no_other(name: str, alone: bool) -> None:
+@pytest.mark.parametrize(("name", "alone", "inferred"), [*((name, alone, 0) for name in CONTESTS for alone in (False, True)), ("relativistic", False, 1), ("relativistic", False, 3)])
+def test_each_side_learns_from_its_own_loss_and_from_no_other(name: str, alone: bool, inferred: int) -> None:
     energy, contest, some = judged(), CONTESTS[name], batch()
     own = None if alone else inner()
-    objective = Adversarial(contest, own, weight=0.7, r1=0.3, r2=0.5)
+    objective = Adversarial(contest, own, weight=0.7, inferred=inferred / 3, r1=0.3, r2=0.5)
     out = objective.loss(energy, some, moment())
     found = slopes(out.loss, energy)
 
     futures = drawn(energy, some, own)[0][0]
+    if inferred:  # the first of the three are those of the z that explains the true future
+        h = energy.predictor.encode(some.x)
+        z = energy.predictor.latent.infer(h, energy.predictor.target(some.x, some.y), moment().generator).z
+        futures = torch.cat((energy.predictor.decode(h, z, some.x)[:inferred], futures[inferred:]))
     true, made = some.y.clone().requires_grad_(), futures.detach().requires_grad_()
     d, g = energy.critic(some.x, true), energy.critic(some.x, made)
     lengths = [torch.autograd.grad(s.sum(), v, create_graph=True)[0].square().flatten(1).sum(1).mean() for s, v in ((d, true), (g, made))]
@@ -91,6 +94,14 @@ def test_each_side_learns_from_its_own_loss_and_from_no_other(name: str, alone: 
     torch.testing.assert_close({k: found[f"predictor.{k}"] for k in want}, want, rtol=1e-3, atol=1e-5)
     assert out.loss.item() == pytest.approx((loss + contest.critic(d, g).mean() + penalty).item(), rel=1e-4)
     assert sum(float(v.abs().sum()) for k, v in found.items() if "decoder" in k) > 1e-3
+
+
+def test_inferred_futures_want_an_inner_that_makes_them() -> None:
+    for share in (-0.1, 1.1):
+        with pytest.raises(UserError, match=f"a share of the made futures, in .0, 1.; got {share}"):
+            Adversarial(Relativistic(), inner(), inferred=share)
+    with pytest.raises(UserError, match="got inferred 0.5 and none made: set it to 0"):
+        Adversarial(Relativistic(), inferred=0.5).loss(judged(), batch(), moment())
 
 
 class Quadratic(Critic):

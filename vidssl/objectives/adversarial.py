@@ -44,12 +44,14 @@ class Adversarial(Objective):
         inner: what the predictor learns besides; None for nothing.
         weight: of the contest for the predictor; see above.
         start: share of the run before the predictor listens; the critic learns from the first step.
+        inferred: share of the made futures that come from the z of the true one, as `inner` found it, and not from the prior; both in Larsen et al. 2016, eq. 8. What is painted there is held to the truth by `inner`; what is drawn
+            between true futures is seen by a critic of the prior's draws only.
         r1, r2: of the gradient penalties on true and on made futures; 0 for none.
         matching: of features. pulling: apart, of the last features. spreading: of modes. All 0 for none.
         augment: done to all that the critic sees, past and future alike; None for nothing.
 
     Raises:
-        UserError: at the first step, for an energy without a critic, or `spreading` without a z to spread.
+        UserError: a share outside [0, 1]; at the first step, for an energy without a critic, `spreading` without a z to spread, or `inferred` without an `inner` that makes one future of each clip.
     """
 
     def __init__(
@@ -58,6 +60,7 @@ class Adversarial(Objective):
         inner: Objective | None = None,
         weight: float = 1.0,
         start: float = 0.0,
+        inferred: float = 0.0,
         r1: float = 1.0,
         r2: float = 1.0,
         matching: float = 0.0,
@@ -67,7 +70,9 @@ class Adversarial(Objective):
     ) -> None:
         super().__init__()
         self.contest, self.inner, self.augment = contest, inner, augment
-        self.weight, self.start, self.r1, self.r2 = weight, start, r1, r2
+        if not 0 <= inferred <= 1:
+            raise UserError(f"inferred is a share of the made futures, in [0, 1]; got {inferred}")
+        self.weight, self.start, self.inferred, self.r1, self.r2 = weight, start, inferred, r1, r2
         self.matching, self.pulling, self.spreading = matching, pulling, spreading
 
     def opponent(self, energy: Energy) -> nn.Module | None:
@@ -84,6 +89,7 @@ class Adversarial(Objective):
         with _Outputs(predictor.decoder) as outputs:
             own = beside(self.inner, energy, batch, moment)
         drawn, spread = self._draw(predictor, batch.x, moment.generator)
+        drawn = self._inferred(drawn, outputs.made) if self.inferred and learning else drawn
         with torch.autocast(batch.y.device.type, enabled=False):
             true, made = (_full(video.detach()).requires_grad_(learning) for video in (batch.y, drawn))
             d, g, more = self._judge(energy, _full(batch.x), true, made, moment.generator)
@@ -112,6 +118,13 @@ class Adversarial(Objective):
             return made[0], x.new_zeros(())
         near = (made[0] - made[1]).abs().flatten(1).mean(1) / (z[0] - z[1]).abs().flatten(1).mean(1).clamp_min(1e-5)
         return made[0], (1 / (near + 1e-5)).mean()
+
+    def _inferred(self, drawn: Tensor, made: list[Tensor]) -> Tensor:
+        """Futures of the prior, the first of them exchanged for those that `inner` made."""
+        if not made or len(made[-1]) != len(drawn):
+            raise UserError(f"futures of an inferred z are those that inner makes, one of each clip; got inferred {self.inferred} and {'an inner of another kind' if made else 'none made'}: set it to 0")
+        some = round(self.inferred * len(drawn))
+        return torch.cat((made[-1][:some].view_as(drawn[:some]), drawn[some:]))
 
     def _judge(self, energy: CriticEnergy, x: Tensor, true: Tensor, made: Tensor, generator: torch.Generator | None) -> tuple[Tensor, Tensor, Tensor]:
         """Scores of both, ``[B]`` each, and what the predictor wants of features, ``[]``."""
