@@ -59,7 +59,7 @@ def learn(critic: ClipCritic, x: torch.Tensor, y: torch.Tensor, made: torch.Tens
         optimizer.zero_grad()
         (loss + penalty * slope.square().flatten(1).sum(1).mean()).backward()  # r/2 of the mean of either half is r of the mean of both
         optimizer.step()
-        found.append(float(loss))
+        found.append(loss.detach().item())
     return found
 
 
