@@ -49,7 +49,7 @@ def main(argv: list[str]) -> None:
     parser.add_argument("model", metavar="MODEL", help="a checkpoint, an exported folder or a shipped model's name")
     parser.add_argument("--input", metavar="VIDEO_OR_FOLDER", required=True)
     parser.add_argument("--futures", metavar="N", type=int, default=8, help="futures of each past (default 8)")
-    parser.add_argument("--among", metavar="M", type=int, default=1, help="of every M draws keep the one of least energy: of a critic, the likeliest to be real (default 1)")
+    parser.add_argument("--among", metavar="M", type=int, default=1, help="of every M draws keep one by its energy, which at --temperature 0 is the least (default 1)")
     parser.add_argument("--steps", metavar="K", type=int, default=0, help="steps that each future then walks down the energy's slope in pixels (default 0)")
     parser.add_argument("--rate", type=float, default=1.0, help="of such a step, in squared pixels a unit of energy (default 1.0)")
     parser.add_argument("--temperature", metavar="T", type=float, default=0.0, help="keep with odds exp(-energy / T), and walk with noise; a GAN's critic is made for 1 (default 0: the least, and no noise)")
