@@ -102,6 +102,9 @@ def test_inferred_futures_want_an_inner_that_makes_them() -> None:
             Adversarial(Relativistic(), inner(), inferred=share)
     with pytest.raises(UserError, match="got inferred 0.5 and none made: set it to 0"):
         Adversarial(Relativistic(), inferred=0.5).loss(judged(), batch(), moment())
+    with torch.no_grad():  # validation judges draws of the prior
+        shares = [Adversarial(Relativistic(), inner(), inferred=share).loss(judged(), batch(), moment()).logs["critic_made"] for share in (0.0, 1.0)]
+    assert torch.equal(*shares)
 
 
 class Quadratic(Critic):
