@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 import torch
 
-from vidssl.nets.decoders import CopyDecoder, FetchDecoder, PaintDecoder, fetch
+from vidssl.nets.decoders import CopyDecoder, FetchDecoder, MoveDecoder, PaintDecoder, fetch, summed
+from vidssl.types import UserError
 
 
 def flow(right: float, down: float, image: torch.Tensor) -> torch.Tensor:
@@ -94,3 +96,75 @@ def test_paint_knows_nothing_of_the_last_frame_and_each_place_paints_its_own_pat
     moved[:, :, 0, 0] += 1.0
     change = (decoder(moved, made[:, 0]) - decoder(features, made[:, 0])).abs().sum((0, 1, 2))
     assert change[:4, :4].min() > 0 and change[12:].max() == 0 and change[:, 12:].max() == 0
+
+
+def moving(dtype: torch.dtype = torch.float64) -> tuple[MoveDecoder, torch.Tensor, torch.Tensor]:
+    """A shaken decoder of two parts, its features and the last known frame."""
+    torch.manual_seed(0)
+    decoder = MoveDecoder(3, 2, 8, size=8, patch=4, frame_width=8, parts=2, reach=2).to(dtype)
+    with torch.no_grad():
+        for parameter in decoder.parameters():
+            parameter.add_(0.3 * torch.randn_like(parameter))
+    return decoder, torch.randn(2, 8, 2, 2, dtype=dtype), torch.rand(2, 2, 8, 8, dtype=dtype)
+
+
+def shifted(frame: torch.Tensor, down: int, right: int) -> torch.Tensor:
+    """Moved by whole pixels; black comes in."""
+    room = torch.nn.functional.pad(frame, (20, 20, 20, 20))
+    height, width = frame.shape[-2:]
+    return room[..., 20 - down : 20 - down + height, 20 - right : 20 - right + width]
+
+
+def test_steps_add_up_as_their_distributions_are_convolved() -> None:
+    steps = torch.randn(2, 4, 3, 5, dtype=torch.float64).softmax(-1)
+    found = summed(steps)
+    assert found.shape == (2, 4, 3, 17)
+    for b in range(2):
+        for k in range(3):
+            expected = np.ones(1)
+            for t in range(4):
+                expected = np.convolve(expected, steps[b, t, k].numpy())
+                room = np.pad(expected, (17 - len(expected)) // 2)
+                np.testing.assert_allclose(found[b, t, k].numpy(), room, atol=1e-14)
+    assert torch.autograd.gradcheck(lambda logits: summed(logits.softmax(-1)), torch.randn(1, 3, 2, 3, dtype=torch.float64, requires_grad=True))
+
+
+def test_moved_frames_follow_the_formula_and_every_weight_learns() -> None:
+    decoder, features, last = moving()
+    made = decoder(features, last)
+    parts, steps = decoder.plan(features)
+    torch.testing.assert_close(parts.sum(1), torch.ones(2, 8, 8, dtype=torch.float64))
+    moves = summed(steps)
+    for t in range(3):
+        expected = parts[:, :1] * last
+        for k in range(2):
+            for down in range(-6, 7):
+                for right in range(-6, 7):
+                    p = (moves[:, t, k, 0, down + 6] * moves[:, t, k, 1, right + 6])[:, None, None, None]
+                    expected = expected + p * shifted(parts[:, k + 1, None] * last, down, right)
+        torch.testing.assert_close(made[:, t], expected)
+    made.square().sum().backward()
+    assert all(p.grad is not None and p.grad.abs().sum() > 0 for p in decoder.parameters())
+
+
+def test_a_certain_step_is_taken_again_in_each_frame_and_nothing_is_blurred() -> None:
+    decoder = MoveDecoder(3, 1, 8, size=12, patch=4, frame_width=8, reach=2)
+    with torch.no_grad():
+        for layer in (decoder.part, decoder.step):
+            layer.weight.zero_(), layer.bias.zero_()
+        decoder.part.bias.view(2, 16)[1] = 60.0  # all of it moves
+        decoder.step.bias.view(2, 5)[0, 3] = 60.0  # one down
+        decoder.step.bias.view(2, 5)[1, 0] = 60.0  # two to the left
+    last = torch.rand(2, 1, 12, 12)
+    made = decoder(torch.randn(2, 8, 3, 3), last)
+    for t in range(3):
+        torch.testing.assert_close(made[:, t], shifted(last, t + 1, -2 * (t + 1)), atol=1e-5, rtol=0)
+
+
+def test_moving_in_half_precision_is_close_and_patches_are_whole() -> None:
+    decoder, features, last = moving(torch.float32)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        half = decoder(features, last)
+    torch.testing.assert_close(half.float(), decoder(features, last), atol=0.03, rtol=0)
+    with pytest.raises(UserError, match="frames are whole patches; got size 30 and patch 4"):
+        MoveDecoder(3, 1, 8, size=30)

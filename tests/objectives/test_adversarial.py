@@ -164,6 +164,19 @@ def test_the_predictor_listens_from_its_start_on() -> None:
     assert sum(float(v.abs().sum()) for v in slopes(quiet.loss, energy.critic).values()) > 0
 
 
+def test_a_critic_at_rest_is_not_asked_and_does_not_move() -> None:
+    energy, some = judged(), batch()
+    objective = Adversarial(Relativistic(), inner(), rest=0.4)
+    resting, awake = (objective.loss(energy, some, moment(step)) for step in (39, 40))
+    assert "critic" not in resting.logs and "critic" in awake.logs
+    torch.testing.assert_close(slopes(resting.loss, energy.predictor), slopes(inner().loss(energy.predictor, some, moment()).loss, energy.predictor))
+    resting.loss.backward()
+    assert all(p.grad is None for p in energy.critic.parameters())  # and not 0, which an optimiser would count as a step
+    assert sum(float(v.abs().sum()) for v in slopes(awake.loss, energy.critic).values()) > 0
+    with torch.no_grad():
+        assert "critic" in objective.loss(energy, some, moment(0)).logs  # what is validated is validated the same way throughout
+
+
 def test_the_best_of_n_is_balanced_by_the_one_that_learns() -> None:
     energy, some = judged("best_of"), batch()
     assert isinstance(energy.predictor.inference, BestOf)

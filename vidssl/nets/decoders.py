@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from vidssl.spec import Part
+from vidssl.types import UserError
 
 
 class Decoder(Part, ABC):
@@ -152,3 +153,70 @@ def fetch(image: Tensor, flow: Tensor) -> Tensor:
     down = torch.arange(height, device=flow.device)[:, None] + flow[:, 1]
     grid = torch.stack(((2 * right + 1) / width - 1, (2 * down + 1) / height - 1), -1)
     return F.grid_sample(image.to(flow.dtype), grid, padding_mode="border", align_corners=False)
+
+
+class MoveDecoder(Decoder):
+    """Parts of the last known frame, each moved as one, from frame to frame; nothing is painted.
+
+    y_t = stay . last + sum_k sum_d p_tk(d) shift_d(part_k . last). Parts share out each pixel. Each frame's step from the one before has a distribution of its own, down and
+    right apart, and steps add up: p_tk = s_1k * ... * s_tk. (Finn et al. 2016, "CDNA", eq. 2, moves the last predicted frame by small kernels; here the kernels are convolved and not
+    the frames, all at once, as products of Fourier transforms.) To go on as before is to say the same of each frame. Where steps are certain a part arrives as sharp as it was; where
+    they are not, it is the mean of all its places. Behind what moves it is black.
+
+    Args:
+        frames, channels: of the clip it makes.
+        width: D. size: of a frame. patch: pixels per place of the map, along each side.
+        frame_width: features of each frame.
+        parts: how many move, besides the one that stays. reach: of a step, pixels each way.
+
+    Raises:
+        UserError: `size` is not a multiple of `patch`.
+    """
+
+    def __init__(
+        self,
+        frames: int,
+        channels: int,
+        width: int,
+        size: int,
+        patch: int = 4,
+        frame_width: int = 16,
+        parts: int = 1,
+        reach: int = 5,
+    ) -> None:
+        super().__init__()
+        if size % patch:
+            raise UserError(f"frames are whole patches; got size {size} and patch {patch}: change patch")
+        self.frames, self.channels, self.width, self.patch, self.parts = frames, channels, width, patch, parts
+        self.each = FrameFeatures(frames, width, frame_width)
+        self.part = nn.Conv2d(width, (parts + 1) * patch**2, 3, padding=1)
+        self.step = nn.Linear(frame_width * (size // patch) ** 2, parts * 2 * (2 * reach + 1))
+        nn.init.normal_(self.step.weight, std=0.01)
+        nn.init.zeros_(self.step.bias)
+        place, far = torch.arange(size), frames * reach
+        move = place[:, None] - place
+        self.register_buffer("move", (move + far).clamp(0, 2 * far), persistent=False)  # from place to place, as an index into all moves
+        self.register_buffer("within", move.abs() <= far, persistent=False)
+
+    def forward(self, features: Tensor, last: Tensor) -> Tensor:
+        """``features [B, D, h, w]``, ``last [B, C, H, W]`` -> ``[B, Ty, C, H, W]``, a mixture of what is in `last`."""
+        parts, steps = self.plan(features)
+        shared = parts[:, None, :, None] * last[:, None, None]  # [B, 1, 1 + K, C, H, W]
+        matrices = (summed(steps)[..., self.move] * self.within).to(shared.dtype)  # [B, Ty, K, 2, to, from]
+        down, right = matrices[:, :, :, None].unbind(4)
+        return shared[:, :, 0] + (down @ shared[:, :, 1:] @ right.mT).sum(2)
+
+    def plan(self, features: Tensor) -> tuple[Tensor, Tensor]:
+        """Parts ``[B, 1 + K, H, W]``, the one that stays first, and distributions of steps ``[B, Ty, K, 2, 2 reach + 1]``, down and right."""
+        parts = F.pixel_shuffle(self.part(features), self.patch).softmax(1)
+        steps = self.step(self.each(features).flatten(1)).unflatten(1, (self.parts, 2, -1)).softmax(-1)
+        return parts, steps.unflatten(0, (-1, self.frames))
+
+
+def summed(steps: Tensor) -> Tensor:
+    """Distributions of the sum of the first 1, 2, ..., T steps, zero in the middle: ``[B, T, ..., 2 r + 1] -> [B, T, ..., 2 T r + 1]``, at least float32, which Fourier transforms need."""
+    steps = steps.to(torch.promote_types(steps.dtype, torch.float32))
+    frames, r = steps.shape[1], steps.shape[-1] // 2
+    length = 2 * frames * r + 1
+    waves = torch.fft.rfft(F.pad(steps, (0, length - 2 * r - 1)).roll(-r, -1))  # no step comes first
+    return torch.fft.irfft(waves.cumprod(1), length).roll(frames * r, -1)

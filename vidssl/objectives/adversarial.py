@@ -43,7 +43,8 @@ class Adversarial(Objective):
         contest: what each wants of the scores.
         inner: what the predictor learns besides; None for nothing.
         weight: of the contest for the predictor; see above.
-        start: share of the run before the predictor listens; the critic learns from the first step.
+        rest: share of the run that the critic sits out: it does not learn, and costs nothing.
+        start: share of the run before the predictor listens; the critic learns from the end of its rest.
         inferred: share of the made futures that come from the z of the true one, as `inner` found it, and not from the prior; both in Larsen et al. 2016, eq. 8. What is painted there is held to the truth by `inner`; what is drawn
             between true futures is seen by a critic of the prior's draws only.
         r1, r2: of the gradient penalties on true and on made futures; 0 for none.
@@ -59,6 +60,7 @@ class Adversarial(Objective):
         contest: Contest,
         inner: Objective | None = None,
         weight: float = 1.0,
+        rest: float = 0.0,
         start: float = 0.0,
         inferred: float = 0.0,
         r1: float = 1.0,
@@ -72,7 +74,7 @@ class Adversarial(Objective):
         self.contest, self.inner, self.augment = contest, inner, augment
         if not 0 <= inferred <= 1:
             raise UserError(f"inferred is a share of the made futures, in [0, 1]; got {inferred}")
-        self.weight, self.start, self.inferred, self.r1, self.r2 = weight, start, inferred, r1, r2
+        self.weight, self.rest, self.start, self.inferred, self.r1, self.r2 = weight, rest, start, inferred, r1, r2
         self.matching, self.pulling, self.spreading = matching, pulling, spreading
 
     def opponent(self, energy: Energy) -> nn.Module | None:
@@ -88,6 +90,8 @@ class Adversarial(Objective):
             raise UserError(f"there is no z to spread futures by in {type(predictor.latent).__name__}; got spreading {self.spreading}: set it to 0")
         with _Outputs(predictor.decoder) as outputs:
             own = beside(self.inner, energy, batch, moment)
+        if learning and moment.progress < self.rest:
+            return own
         drawn, spread = self._draw(predictor, batch.x, moment.generator)
         drawn = self._inferred(drawn, outputs.made) if self.inferred and learning else drawn
         with torch.autocast(batch.y.device.type, enabled=False):

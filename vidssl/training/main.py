@@ -15,6 +15,7 @@ from lightning.pytorch import Trainer
 from lightning.pytorch.callbacks import Callback, LearningRateMonitor
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from lightning.pytorch.loggers import TensorBoardLogger
+from lightning.pytorch.strategies import DDPStrategy
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
 
 from vidssl.data.module import ClipData
@@ -51,6 +52,8 @@ CHATTER = (  # warnings about what is meant to be so
     r"The dirpath has changed",
     r"The '\w+' does not have many workers",
     r"The `srun` command is available",
+    r"Grad strides do not match bucket view strides",  # weights of one row
+    r"find_unused_parameters=True was specified in DDP constructor",  # most methods have none
 )
 
 HELP = """usage: vidssl fit --config RECIPE [--config MORE.yaml ...] [options] [--KEY VALUE ...]
@@ -133,7 +136,7 @@ class FitCLI(LightningCLI):
         if logger and not dry:
             callbacks.append(LearningRateMonitor("step"))
         try:
-            return super().instantiate_trainer(
+            trainer = super().instantiate_trainer(
                 logger=loggers,
                 callbacks=callbacks,
                 plugins=[AtomicCheckpointIO(), *(asked.get("plugins") or [])],
@@ -142,6 +145,9 @@ class FitCLI(LightningCLI):
             )
         except ValueError as error:
             raise UserError(f"the trainer cannot be made so: {error}") from error
+        if isinstance(trainer.strategy, DDPStrategy):  # a critic at rest has no gradient, nor has an encoder that no search asks; how many processes "auto" means is known only now
+            trainer.strategy._ddp_kwargs.setdefault("find_unused_parameters", True)
+        return trainer
 
 
 def fit(argv: list[str]) -> Path | None:
