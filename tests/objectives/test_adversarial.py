@@ -175,6 +175,8 @@ def test_a_critic_at_rest_is_not_asked_and_does_not_move() -> None:
     assert sum(float(v.abs().sum()) for v in slopes(awake.loss, energy.critic).values()) > 0
     with torch.no_grad():
         assert "critic" in objective.loss(energy, some, moment(0)).logs  # what is validated is validated the same way throughout
+    with pytest.raises(UserError, match="share of the run, at least 0 and below 1; got rest 1"):
+        Adversarial(Relativistic(), inner(), rest=1)
 
 
 def test_the_best_of_n_is_balanced_by_the_one_that_learns() -> None:

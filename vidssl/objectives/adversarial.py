@@ -52,7 +52,7 @@ class Adversarial(Objective):
         augment: done to all that the critic sees, past and future alike; None for nothing.
 
     Raises:
-        UserError: a share outside [0, 1]; at the first step, for an energy without a critic, `spreading` without a z to spread, or `inferred` without an `inner` that makes one future of each clip.
+        UserError: a share outside [0, 1], or a rest of the whole run; at the first step, for an energy without a critic, `spreading` without a z to spread, or `inferred` without an `inner` that makes one future of each clip.
     """
 
     def __init__(
@@ -74,6 +74,8 @@ class Adversarial(Objective):
         self.contest, self.inner, self.augment = contest, inner, augment
         if not 0 <= inferred <= 1:
             raise UserError(f"inferred is a share of the made futures, in [0, 1]; got {inferred}")
+        if not 0 <= rest < 1:
+            raise UserError(f"a critic rests for a share of the run, at least 0 and below 1; got rest {rest}")
         self.weight, self.rest, self.start, self.inferred, self.r1, self.r2 = weight, rest, start, inferred, r1, r2
         self.matching, self.pulling, self.spreading = matching, pulling, spreading
 
