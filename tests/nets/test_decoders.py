@@ -126,6 +126,7 @@ def test_steps_add_up_as_their_distributions_are_convolved() -> None:
                 expected = np.convolve(expected, steps[b, t, k].numpy())
                 room = np.pad(expected, (17 - len(expected)) // 2)
                 np.testing.assert_allclose(found[b, t, k].numpy(), room, atol=1e-14)
+    assert summed(steps.bfloat16()).dtype is torch.float32
     assert torch.autograd.gradcheck(lambda logits: summed(logits.softmax(-1)), torch.randn(1, 3, 2, 3, dtype=torch.float64, requires_grad=True))
 
 
