@@ -210,7 +210,7 @@ def test_a_signal_ends_the_command_with_status_143(monkeypatch: pytest.MonkeyPat
     with pytest.raises(SystemExit) as end:
         fit("--config", "mine.yaml", "--trainer.max_steps=9", "--allow_class_path", "stopper")
     assert end.value.code == 143
-    assert step_of("runs/fork-categorical/version_0/checkpoints/stopped-step=3.ckpt") == 3
+    assert step_of("runs/fork-categorical/version_0/checkpoints/step=3.ckpt") == 3
     assert fit("--trainer.max_steps=9", "--ckpt_path", "last") == 0
     assert step_of("runs/fork-categorical/version_0/checkpoints/last.ckpt") == 9
 

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import warnings
 from abc import ABC, abstractmethod
-from pathlib import PurePosixPath
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 import numpy as np
@@ -32,10 +33,12 @@ class ClipDataset(Dataset, ABC):
     Attributes:
         world: the truth about the clips, where it is known.
         folders: names of the classes, where each video lies in a folder of its class; else empty.
+        listing: a file to which a line of JSON is added for each clip that cannot be read.
     """
 
     world: World | None = None
     folders: tuple[str, ...] = ()
+    listing: Path | None = None
 
     @abstractmethod
     def __len__(self) -> int:
@@ -78,6 +81,10 @@ class ClipDataset(Dataset, ABC):
         if self.world is None or batch.state is None:
             return torch.empty(len(batch.key), 0)
         return torch.stack([self.world.truth(state) for state in batch.state.cpu()])
+
+    def name(self, key: int) -> str:
+        """What people call the clip `key`."""
+        return f"clip {key}"
 
     def recording(self, batch: Batch) -> Tensor:
         """A number for each clip of a batch, ``[B]`` on the CPU, that clips of one video share: an episode is a video of its own."""
@@ -161,6 +168,10 @@ class VideoClips(ClipDataset):
         batch = Batch(clips[:, : self.plan.past], clips[:, self.plan.past :], torch.tensor(keys), label=label, state=state)
         return batch if self.augment is None else self.augment(batch, self.seed, epoch)
 
+    def name(self, key: int) -> str:
+        """The video's name and the clip's first frame."""
+        return f"{self.source.names[self.video[key]]} from frame {self.start[key]}"
+
     def recording(self, batch: Batch) -> Tensor:
         """Which video each clip is of."""
         return torch.from_numpy(self.video[batch.key.cpu().numpy()])
@@ -189,6 +200,10 @@ class VideoClips(ClipDataset):
     def _note(self, key: int, reason: str) -> None:
         self.bad[key], self.seen[key] = reason, True
         warnings.warn(f"a clip that cannot be read is replaced: {reason}", stacklevel=2)
+        if self.listing is not None:  # one short write in append mode is whole also where several processes write
+            self.listing.parent.mkdir(parents=True, exist_ok=True)
+            with open(self.listing, "a", encoding="utf-8") as file:
+                file.write(json.dumps({"clip": self.name(key), "reason": reason}) + "\n")
         seen = int(self.seen.sum())
         if seen >= min(ENOUGH, len(self)) and len(self.bad) > self.max_bad * seen:
             raise VideoError(

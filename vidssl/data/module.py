@@ -28,7 +28,7 @@ from vidssl.data.worlds import files
 from vidssl.data.worlds.base import TEST_SEED, World
 from vidssl.types import UserError
 
-WAIT_SECONDS = 600
+WAIT_SECONDS = 600.0
 """For a batch from workers; a file that hangs a library ends the run with an error then."""
 
 
@@ -39,8 +39,12 @@ class ClipData(L.LightningDataModule, ABC):
         past, future, size, channels: of the clips.
         seed: of the order, and of training noise.
         world: the truth about futures, where it is known.
+        wait_seconds: how long a batch from workers is waited for.
+        listing: a file for the clips that cannot be read; see :class:`vidssl.data.dataset.ClipDataset`.
     """
 
+    wait_seconds: float = WAIT_SECONDS
+    listing: Path | None = None
     past: int
     future: int
     size: int
@@ -72,9 +76,27 @@ class ClipData(L.LightningDataModule, ABC):
         # has one too many in those of an interrupted batch, and what the loader has handed out runs ahead of them all
         return self.trainer.fit_loop.epoch_loop.batch_progress.total.processed if self.trainer is not None else 0
 
+    def state_dict(self) -> dict[str, int]:
+        """What gives the count of batches in a checkpoint its meaning: with it, the order of all clips to come."""
+        return {"seed": self.seed, "batch_size": self.batch_size, "clips": len(self.clips("train"))}
+
+    def load_state_dict(self, state_dict: dict[str, int]) -> None:
+        """Refuse a run that would go on elsewhere in another order than it came from.
+
+        Raises:
+            UserError: another seed, batch size or number of clips.
+        """
+        for name, mine in self.state_dict().items():
+            if state_dict.get(name) != mine:
+                raise UserError(
+                    f"a run goes on in the order of clips in which it began; {name} was {state_dict.get(name)} and is {mine} now: "
+                    f"change it back, or begin a new run without --ckpt_path"
+                )
+
     def train_dataloader(self) -> DataLoader:
         """Shuffled whole batches, from the place that the run has reached."""
         clips = self.clips("train")
+        clips.listing = self.listing
         return DataLoader(clips, batch_sampler=BatchOrder(len(clips), self.batch_size, self.seed, self._trained), **self._loading())
 
     def val_dataloader(self) -> DataLoader:
@@ -91,7 +113,7 @@ class ClipData(L.LightningDataModule, ABC):
 
     def _loading(self) -> dict[str, Any]:
         # spawned, not forked: videos and threads that are open in this process break in a fork
-        own = {"multiprocessing_context": "spawn", "persistent_workers": True, "timeout": WAIT_SECONDS} if self.workers else {}
+        own = {"multiprocessing_context": "spawn", "persistent_workers": True, "timeout": self.wait_seconds} if self.workers else {}
         return {"num_workers": self.workers, "collate_fn": whole, "pin_memory": torch.cuda.is_available(), **own}
 
 

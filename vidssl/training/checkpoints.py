@@ -1,13 +1,14 @@
 """Checkpoints that are whole or not there.
 
-A checkpoint is written beside its final place, flushed to disk, and renamed; its SHA-256 lies beside it. Lightning's own
-writer goes through the temporary directory, and where that is another file system a full disk destroys the previous
-checkpoint. Loading never runs code from the file.
+A checkpoint is written beside its final place, flushed to disk, read back, and only then renamed; its SHA-256 lies beside it.
+Lightning's own writer goes through the temporary directory, and where that is another file system a full disk destroys the
+previous checkpoint. Loading never runs code from the file.
 """
 
 from __future__ import annotations
 
 import pickle
+import warnings
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ from typing import Any
 import torch
 from lightning.fabric.plugins.io import TorchCheckpointIO
 
-from vidssl.files import atomic, sha256_of
+from vidssl.files import atomic, sha256_of, sync
 from vidssl.types import UserError
 
 
@@ -37,13 +38,27 @@ def verify(path: Path) -> None:
         if digest.read_text("utf-8", "replace").split()[:1] != [sha256_of(path)]:
             raise UserError(f"the checkpoint {str(path)!r} is not what was written (its SHA-256 differs): use an older one")
         return
+    if harm := _harm(path):
+        raise UserError(f"{str(path)!r} is no whole checkpoint ({harm}): use an older one")
+
+
+def _harm(path: Path) -> str:
+    """What is wrong with a file that torch wrote, by the checksums within it, which torch itself does not compare; '' for nothing."""
     try:
         with zipfile.ZipFile(path) as archive:
-            damaged = archive.testzip()  # torch itself compares no checksums when it reads
+            damaged = archive.testzip()
     except (zipfile.BadZipFile, NotImplementedError, EOFError, ValueError) as error:
-        raise UserError(f"{str(path)!r} is no whole checkpoint ({error}): use an older one") from error
-    if damaged is not None:
-        raise UserError(f"the checkpoint {str(path)!r} is damaged at {damaged!r}: use an older one")
+        return str(error)
+    return "" if damaged is None else f"it is damaged at {damaged!r}"
+
+
+def found(folder: Path) -> list[Path]:
+    """The checkpoints below `folder`, the newest first; ``last.ckpt`` is another name of one of them, and comes after it."""
+    paths = [p for p in folder.rglob("*.ckpt") if not p.name.startswith(".")]  # a dot begins the name of a draft
+    return sorted(paths, key=lambda p: (p.stat().st_mtime_ns, p.name != LAST), reverse=True)
+
+
+LAST = "last.ckpt"
 
 
 def newest(folder: Path) -> Path:
@@ -52,8 +67,7 @@ def newest(folder: Path) -> Path:
     Raises:
         UserError: when there is none.
     """
-    found = [p for p in folder.rglob("*.ckpt") if not p.name.startswith(".")]  # a dot begins the name of a draft
-    for path in sorted(found, key=lambda p: p.stat().st_mtime, reverse=True):
+    for path in found(folder):
         try:
             verify(path)
         except UserError:
@@ -62,33 +76,45 @@ def newest(folder: Path) -> Path:
     raise UserError(f"there is no whole checkpoint below {str(folder)!r} to go on from: start without --ckpt_path")
 
 
+def check_finite(checkpoint: dict[str, Any], path: Path) -> None:
+    """Refuse weights that are not finite: such a checkpoint would replace a good one.
+
+    Raises:
+        UserError: naming the first of them.
+    """
+    for name, weight in checkpoint["state_dict"].items():
+        if weight.is_floating_point() and not torch.isfinite(weight).all():
+            raise UserError(
+                f"a checkpoint holds finite weights; {name!r} is not: lower the learning rate or look at the data; "
+                f"{str(path)!r} was not written, and the checkpoints before it are whole"
+            )
+
+
 class AtomicCheckpointIO(TorchCheckpointIO):
     """Lightning's way to files, made safe."""
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any | None = None) -> None:
-        """Write `checkpoint` and its digest; on any failure what was there stays.
+        """Write `checkpoint` and its digest. Where that fails, as on a full disk, what was there stays, a warning says so, and the run goes on.
 
         Raises:
-            UserError: no room, no right to write, or weights that are not finite.
+            UserError: weights that are not finite.
         """
         final = Path(path)
-        for name, weight in checkpoint["state_dict"].items():
-            if weight.is_floating_point() and not torch.isfinite(weight).all():
-                raise UserError(
-                    f"a checkpoint holds finite weights; {name!r} is not: lower the learning rate or look at the data; "
-                    f"{str(final)!r} was not written, and the checkpoints before it are whole"
-                )
-        final.parent.mkdir(parents=True, exist_ok=True)
+        check_finite(checkpoint, final)
         try:
-            with atomic(final) as temporary:
-                torch.save(checkpoint, temporary)
-                digest = sha256_of(temporary)
+            with atomic(final) as draft:
+                torch.save(checkpoint, draft)
+                sync(draft)
+                if harm := _harm(draft):
+                    raise OSError(f"the file is not what was written: {harm}")
+                digest = sha256_of(draft)
                 # a crash between the two renames leaves a checkpoint without a digest, never one with a false digest
                 digest_path(final).unlink(missing_ok=True)
-            with atomic(digest_path(final)) as temporary:
-                Path(temporary).write_text(f"{digest}  {final.name}\n")
+            with atomic(digest_path(final)) as draft:
+                draft.write_text(f"{digest}  {final.name}\n")
         except (OSError, RuntimeError) as error:  # torch reports a full disk as RuntimeError
-            raise UserError(f"the checkpoint {str(final)!r} could not be written ({error}); the one before it is as it was") from error
+            told = " ".join(str(error).split())[:200]
+            warnings.warn(f"the checkpoint {str(final)!r} could not be written ({told}); those before it are as they were, and training goes on", stacklevel=2)
 
     def load_checkpoint(self, path: Any, map_location: Any = None, weights_only: bool | None = True) -> dict[str, Any]:
         """Read a checkpoint that verifies, tensors and plain values only.

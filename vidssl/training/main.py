@@ -7,28 +7,33 @@ from __future__ import annotations
 
 import argparse
 import logging
+import os
 import warnings
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
+from lightning.fabric.plugins.environments import TorchElasticEnvironment
 from lightning.pytorch import Trainer
 from lightning.pytorch.callbacks import Callback, LearningRateMonitor
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from lightning.pytorch.loggers import TensorBoardLogger
-from lightning.pytorch.strategies import DDPStrategy
+from lightning.pytorch.strategies import DDPStrategy, ModelParallelStrategy
+from lightning.pytorch.strategies.launchers.subprocess_script import _SubprocessScriptLauncher
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
 
 from vidssl.data.module import ClipData
 from vidssl.house import find_config, room
 from vidssl.training.allow import ALLOWED, check_file, check_tree
 from vidssl.training.bar import Bar
-from vidssl.training.checkpoints import AtomicCheckpointIO, newest, verify
+from vidssl.training.checkpoints import LAST, AtomicCheckpointIO, found, newest, verify
 from vidssl.training.collapse import CollapseWatch
 from vidssl.training.complaint import complaint, refusal
 from vidssl.training.curves import Curves
 from vidssl.training.ema import EMA
 from vidssl.training.guard import NonFiniteGuard
 from vidssl.training.keep import Keep
+from vidssl.training.launch import Launcher, end_of
 from vidssl.training.online_probe import OnlineProbe
 from vidssl.training.preempt import SaveOnSignal
 from vidssl.training.recluster import Recluster
@@ -56,6 +61,9 @@ CHATTER = (  # warnings about what is meant to be so
     r"find_unused_parameters=True was specified in DDP constructor",  # most methods have none
 )
 
+UNREADABLE = "unreadable.jsonl"
+"""In a run's folder: the clips that could not be read."""
+
 HELP = """usage: vidssl fit --config RECIPE [--config MORE.yaml ...] [options] [--KEY VALUE ...]
 
 Train a model. RECIPE is a YAML file or a shipped recipe's name; later files change what earlier ones say.
@@ -63,13 +71,15 @@ Train a model. RECIPE is a YAML file or a shipped recipe's name; later files cha
   --run NAME             name of the run (default: the first recipe's name)
   --runs DIR             where runs are written (default: runs)
   --ckpt_path last|FILE  go on from the run's newest whole checkpoint, or from FILE in a new version of the run
+  --ckpt_path auto       like last, but begin where there is none yet: for runs that are started again by themselves
   --allow_class_path P   let configurations name classes of package P
   --print_config         print the whole configuration with every default, and stop
   --KEY VALUE            any key of the configuration, e.g. --trainer.max_steps 2000 --data.batch_size 32
                          --checkpoint_every 100 --ema.decay 0.999 --watch.clips 8 --trainer.precision bf16-mixed
+                         --trainer.devices 2 --timeout 300
 
 Writes DIR/NAME/version_K/: checkpoints, TensorBoard logs with rendered futures, curves.csv, config.yaml. Told to stop by
-SIGTERM or SIGUSR1, it saves a checkpoint and exits with status 143.
+SIGTERM or SIGUSR1, it saves a checkpoint and exits with status 143. Under torchrun, one process a device, on several machines, too.
 
 Shipped recipes: {recipes}"""
 
@@ -100,6 +110,7 @@ class FitCLI(LightningCLI):
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         """The callbacks that every run has. Nothing is linked: linked values are missing from saved configurations."""
         parser.add_argument("--checkpoint_every", type=int, default=500, help="steps between checkpoints")
+        parser.add_argument("--timeout", type=float, default=600.0, help="seconds without a word from a process, after which the run ends")
         parser.add_lightning_class_args(EMA, "ema")
         parser.add_lightning_class_args(Watch, "watch")
         parser.add_lightning_class_args(CollapseWatch, "collapse")
@@ -127,7 +138,8 @@ class FitCLI(LightningCLI):
         folder = Path(self.house_logger.log_dir)
         logger = self.house_logger if asked.get("logger") in (None, True) else asked["logger"]
         loggers = [*(logger if isinstance(logger, list) else [logger]), Curves(folder)] if logger else False
-        callbacks: list[Callback] = [SaveOnSignal(), Recluster(), *(asked.get("callbacks") or [])]
+        timeout = self.config_init["timeout"]
+        callbacks: list[Callback] = [SaveOnSignal(timeout), Recluster(), *(asked.get("callbacks") or [])]
         dry = bool(asked.get("fast_dev_run"))
         if asked.get("enable_checkpointing") is not False and not dry:
             callbacks.append(Keep(folder / "checkpoints", self.config_init["checkpoint_every"]))
@@ -135,6 +147,9 @@ class FitCLI(LightningCLI):
             callbacks.append(Bar())
         if logger and not dry:
             callbacks.append(LearningRateMonitor("step"))
+        if TorchElasticEnvironment.detect():  # torchrun has said how many there are
+            here = int(os.environ["LOCAL_WORLD_SIZE"])
+            kwargs |= {"devices": here, "num_nodes": int(os.environ["WORLD_SIZE"]) // here}
         try:
             trainer = super().instantiate_trainer(
                 logger=loggers,
@@ -145,9 +160,20 @@ class FitCLI(LightningCLI):
             )
         except ValueError as error:
             raise UserError(f"the trainer cannot be made so: {error}") from error
-        if isinstance(trainer.strategy, DDPStrategy):  # a critic at rest has no gradient, nor has an encoder that no search asks; how many processes "auto" means is known only now
+        # how many processes "auto" means is known only now, so what several need is told to the strategy that was chosen
+        if isinstance(trainer.strategy, DDPStrategy):  # a critic at rest has no gradient, nor has an encoder that no search asks
             trainer.strategy._ddp_kwargs.setdefault("find_unused_parameters", True)
+        if isinstance(trainer.strategy, DDPStrategy | ModelParallelStrategy):
+            trainer.strategy._timeout = timedelta(seconds=timeout)
+        if isinstance(trainer.strategy.launcher, _SubprocessScriptLauncher):
+            trainer.strategy._launcher = Launcher(timeout, trainer.strategy.cluster_environment, trainer.strategy.num_processes, trainer.num_nodes)
         return trainer
+
+    def instantiate_classes(self) -> None:
+        """Make everything; data wait for a batch as long as processes wait for each other."""
+        super().instantiate_classes()
+        self.datamodule.wait_seconds = self.config_init["timeout"]
+        self.datamodule.listing = Path(self.house_logger.log_dir) / UNREADABLE
 
 
 def fit(argv: list[str]) -> Path | None:
@@ -172,6 +198,8 @@ def fit(argv: list[str]) -> Path | None:
         check_file(config, allowed)
     name = own.run or configs[0].stem
     checkpoint, version = own.ckpt_path, None
+    if checkpoint == "auto":
+        checkpoint = "last" if found(Path(own.runs) / name) else None
     if checkpoint == "last":
         root = Path(own.runs) / name
         checkpoint = newest(root)
@@ -194,6 +222,10 @@ def fit(argv: list[str]) -> Path | None:
             if said := refusal(error):
                 raise said from None
             raise
+        except RuntimeError as error:
+            if said := end_of(error, cli.config_init["timeout"]):
+                raise said from error
+            raise
     _tell(cli.trainer, Path(logger.log_dir))
     return Path(logger.log_dir)
 
@@ -213,10 +245,17 @@ def _own_arguments(argv: list[str]) -> tuple[argparse.Namespace, list[str]]:
 
 
 def _tell(trainer: Trainer, folder: Path) -> None:
-    """Say where things are."""
-    keeper = trainer.checkpoint_callback
+    """Say where things are.
+
+    Raises:
+        UserError: the last step could not be saved.
+    """
+    if not trainer.is_global_zero:
+        return
     print(f"{trainer.global_step} steps done; the run is in {folder}")
-    if isinstance(keeper, Keep) and keeper.last_model_path:
-        print(f"  model:   {keeper.last_model_path}")
+    for keeper in (callback for callback in trainer.checkpoint_callbacks if isinstance(callback, Keep)):
+        if not (keeper.folder / f"step={keeper.saved}.ckpt").exists():
+            raise UserError(f"the last step's checkpoint could not be written to {str(keeper.folder)!r}: make room, and go on from the one before with --ckpt_path last")
+        print(f"  model:   {keeper.folder / LAST}")
     if isinstance(trainer.logger, TensorBoardLogger):
         print(f"  curves:  tensorboard --logdir {folder}")

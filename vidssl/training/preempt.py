@@ -13,6 +13,9 @@ from typing import Any
 
 import lightning as L
 
+from vidssl.training.agree import Agreement
+from vidssl.training.keep import Keep
+
 SIGNALS = (signal.SIGTERM, signal.SIGUSR1)
 
 
@@ -24,16 +27,35 @@ class Preempted(SystemExit):
 
 
 class SaveOnSignal(L.Callback):
-    """On SIGTERM or SIGUSR1: finish the step, or the batch of validation, save a checkpoint, exit with status 143."""
+    """On SIGTERM or SIGUSR1: finish the step, or the batch of validation, save a checkpoint, exit with status 143.
 
-    def __init__(self) -> None:
+    Of several processes it is enough to tell one; all save at the same step.
+
+    Args:
+        timeout: seconds that a silent process is waited for.
+    """
+
+    def __init__(self, timeout: float = 1800) -> None:
+        self.timeout = timeout
         self.asked = False
         self.step = 0
         self.before: dict[int, Any] = {}
 
+    def on_fit_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Make it possible to agree."""
+        self.agreement = Agreement(self.timeout)
+
+    def on_sanity_check_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Listen."""
+        self._listen()
+
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Listen; a Python program can do so in its main thread alone."""
-        if threading.current_thread() is threading.main_thread():
+        """Listen, where nothing was validated before the first step."""
+        self._listen()
+
+    def _listen(self) -> None:
+        """In place of Lightning, which listens from a moment before; a Python program can do so in its main thread alone."""
+        if not self.before and threading.current_thread() is threading.main_thread():
             self.before = {number: signal.signal(number, self._ask) for number in SIGNALS}
 
     def _ask(self, number: int, frame: FrameType | None) -> None:
@@ -53,12 +75,9 @@ class SaveOnSignal(L.Callback):
             self._leave(trainer)
 
     def _leave(self, trainer: L.Trainer) -> None:
-        asked = self.asked
-        if trainer.world_size > 1:  # all ranks at the same step
-            asked = bool(trainer.strategy.reduce_boolean_decision(asked, all=False))
-        if asked:
-            if trainer.checkpoint_callback is not None:
-                trainer.save_checkpoint(f"{trainer.checkpoint_callback.dirpath}/stopped-step={trainer.global_step}.ckpt")
+        if self.agreement.any(self.asked):
+            for keeper in (c for c in trainer.checkpoint_callbacks if isinstance(c, Keep)):
+                keeper.save(trainer)
             raise Preempted
 
     def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:

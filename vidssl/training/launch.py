@@ -1,0 +1,125 @@
+"""The processes of one machine, and how a run of several ends: wholly, within the timeout, and with its cause.
+
+Lightning's own watch over the processes that it starts ends all of them without a word, also when they leave in good order after a signal.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import subprocess
+import sys
+import threading
+import time
+from typing import Any
+
+from lightning.pytorch.strategies.launchers import subprocess_script
+
+from vidssl.types import UserError
+
+GRACE = 5.0
+"""Seconds that processes have to end by themselves after one of them has ended."""
+PARENT = "VIDSSL_STARTED_BY"
+LOADER = re.compile(r"DataLoader worker.*?(exited unexpectedly|killed by signal: [\w ]+)|DataLoader timed out after", re.DOTALL)
+GROUP = re.compile(r"connection (was )?(closed|reset|refused)|timed? ?out|broken pipe|nccl|socket|rendezvous", re.IGNORECASE)
+
+
+LEFT = (None, 0, 143)
+"""Statuses of a process that runs, has finished or was told to stop and has saved itself."""
+
+
+class Launcher(subprocess_script._SubprocessScriptLauncher):
+    """Starts the other processes of this machine and watches them until this one ends.
+
+    Args:
+        timeout: seconds that a silent process is waited for. others: as Lightning's.
+    """
+
+    def __init__(self, timeout: float, *others: Any) -> None:
+        super().__init__(*others)
+        self.timeout = timeout
+
+    def launch(self, function: Any, *args: Any, trainer: Any = None, **kwargs: Any) -> Any:
+        """Run `function` in this process once the others are on their way.
+
+        A process that was itself started so keeps an eye on the one that started it.
+        """
+        if PARENT in os.environ:
+            threading.Thread(target=_outlive, args=(int(os.environ[PARENT]),), daemon=True).start()
+        self.cluster_environment.validate_settings(num_devices=self.num_processes, num_nodes=self.num_nodes)
+        if not self.cluster_environment.creates_processes_externally:
+            os.environ[PARENT] = str(os.getpid())
+            try:
+                self._call_children_scripts()
+            finally:
+                del os.environ[PARENT]
+            threading.Thread(target=self._watch, daemon=True).start()
+        subprocess_script._set_num_threads_if_needed(num_processes=self.num_processes)
+        wait = GRACE
+        try:
+            made = function(*args, **kwargs)
+            wait = self.timeout
+            return made
+        except RuntimeError as error:
+            if cause := self._cause(1.0):  # it is the other end of a broken connection that knows why
+                raise UserError(cause) from error
+            raise
+        finally:
+            self._end(wait)
+
+    def _cause(self, wait: float = 0.0) -> str:
+        """Which other process has died, and how, within `wait` seconds; '' where none has."""
+        end = time.monotonic() + wait
+        while True:
+            for rank, process in enumerate(self.procs, 1):
+                if process.poll() not in LEFT:
+                    return f"the run ends, since its process {rank} {ending(process.returncode)}; go on with --ckpt_path last"
+            if time.monotonic() >= end:
+                return ""
+            time.sleep(0.1)
+
+    def _watch(self) -> None:
+        """End this process when another has died, unless it does so itself: in a collective with a dead one it would hang."""
+        while not (cause := self._cause(1.0)):
+            pass
+        time.sleep(GRACE)
+        print(f"vidssl: {cause}", file=sys.stderr, flush=True)
+        self._end(0)
+        os._exit(1)
+
+    def _end(self, wait: float) -> None:
+        """Wait for the others, and end those that have not ended by then."""
+        end = time.monotonic() + wait
+        for process in self.procs:
+            try:
+                process.wait(max(0.0, end - time.monotonic()))
+            except subprocess.TimeoutExpired:
+                process.kill()  # a stopped process hears nothing else
+
+
+def _outlive(parent: int) -> None:
+    """End this process soon after the one that started it; nothing else would, if it hung."""
+    while os.getppid() == parent:
+        time.sleep(0.2)
+    time.sleep(GRACE)
+    os._exit(1)
+
+
+def ending(code: int) -> str:
+    """How a process ended, in words."""
+    return f"was ended by {signal.Signals(-code).name}" if code < 0 else f"ended with status {code}"
+
+
+def end_of(error: RuntimeError, timeout: float) -> UserError | None:
+    """What ended a run from outside, in one line; None for an error of another kind."""
+    told = " ".join(str(error).split())
+    if match := LOADER.search(told):
+        what = "gave no batch in time" if match[1] is None else match[1]
+        return UserError(
+            f"a process that loads clips {what} ({told[:160]}): lower data.workers or the size of clips if memory was short, raise --timeout (now {timeout:g} s) if "
+            f"it was slow, and go on with --ckpt_path last"
+        )
+    if "distributed" in type(error).__module__ or type(error).__name__.startswith("Dist") or GROUP.search(told):
+        return UserError(f"another process of the run ended, or was silent for {timeout:g} s ({told[:160]}): see what it said, and go on with --ckpt_path last")
+    return None
