@@ -8,9 +8,12 @@ from __future__ import annotations
 
 import ast
 import importlib.util
+import os
 import sys
 from pathlib import Path
 from types import ModuleType
+
+os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")  # read once, when torch is imported: its own notes are about what is meant to be so
 
 from vidssl.house import room
 from vidssl.types import UserError
