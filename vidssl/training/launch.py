@@ -5,8 +5,10 @@ Lightning's own watch over the processes that it starts ends all of them without
 
 from __future__ import annotations
 
+import multiprocessing
 import os
 import re
+import select
 import signal
 import subprocess
 import sys
@@ -61,8 +63,9 @@ class Launcher(subprocess_script._SubprocessScriptLauncher):
             made = function(*args, **kwargs)
             wait = self.timeout
             return made
-        except RuntimeError as error:
-            if cause := self._cause(1.0):  # it is the other end of a broken connection that knows why
+        except Exception as error:
+            _outlast()
+            if isinstance(error, RuntimeError) and (cause := self._cause(1.0)):  # it is the other end of a broken connection that knows why
                 raise UserError(cause) from error
             raise
         finally:
@@ -104,6 +107,31 @@ def _outlive(parent: int) -> None:
         time.sleep(0.2)
     time.sleep(GRACE)
     os._exit(1)
+
+
+def _outlast() -> None:
+    """Leave behind who ends the process that started this one, should that hang and see neither this one's end nor anything else."""
+    if PARENT not in os.environ or not hasattr(os, "pidfd_open"):
+        return
+    parent = os.pidfd_open(int(os.environ[PARENT]))  # names this one process, also when its number is given to another
+    if os.fork() == 0:
+        for stream in range(3):
+            os.close(stream)
+        if not select.select([parent], [], [], 3 * GRACE)[0]:
+            signal.pidfd_send_signal(parent, signal.SIGKILL)
+        os._exit(0)
+
+
+class Loading:
+    """Ends, when it is left, the processes that began within it: a stopped one hears no friendlier word, and would keep this one from ending."""
+
+    def __enter__(self) -> None:
+        self.before = multiprocessing.active_children()
+
+    def __exit__(self, *error: object) -> None:
+        for process in multiprocessing.active_children():
+            if process not in self.before:
+                process.kill()
 
 
 def ending(code: int) -> str:

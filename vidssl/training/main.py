@@ -33,7 +33,7 @@ from vidssl.training.curves import Curves
 from vidssl.training.ema import EMA
 from vidssl.training.guard import NonFiniteGuard
 from vidssl.training.keep import Keep
-from vidssl.training.launch import Launcher, end_of
+from vidssl.training.launch import Launcher, Loading, end_of
 from vidssl.training.online_probe import OnlineProbe
 from vidssl.training.preempt import SaveOnSignal
 from vidssl.training.recluster import Recluster
@@ -208,7 +208,7 @@ def fit(argv: list[str]) -> Path | None:
         verify(Path(checkpoint))
     logger = TensorBoardLogger(own.runs, name, version=version, default_hp_metric=False)
     line = [part for config in configs for part in ("--config", str(config))] + rest
-    with warnings.catch_warnings():
+    with Loading(), warnings.catch_warnings():
         for pattern in CHATTER:
             warnings.filterwarnings("ignore", pattern)
         for source in ("lightning.pytorch", "lightning.fabric"):
