@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 CONTEXT = multiprocessing.get_context("forkserver")
-CONTEXT.set_forkserver_preload(["vidssl.training.main", "vidssl.cli", "lightning.pytorch.loggers", "torch.utils.tensorboard"])
+CONTEXT.set_forkserver_preload(["vidssl.cli", "vidssl.training.main", "lightning.pytorch.loggers", "torch.utils.tensorboard"])
 LIMIT = 120
 """Seconds after which a test gives a run up."""
 SIZES = ["--data.train_clips", "43", "--data.val_clips", "16", "--data.batch_size", "8", "--checkpoint_every", "4", "--trainer.max_steps", "12"]
