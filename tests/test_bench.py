@@ -46,3 +46,33 @@ def test_a_training_step_of_a_recipe_costs_what_it_does(recipe: str) -> None:
     (row,) = bench.bench_train({recipe: (*load_tool("bench").from_recipe(recipe), 2)}, steps=1)
     least, most = {"fork-gaussian": (3, 8), "fork-vaegan": (8, 40), "fork-langevin": (10, 100)}.get(recipe, (0.5, 40))
     assert least < row["forwards"] < most and row["cpu_s_per_step"] > 0
+
+
+def test_what_guards_cost_is_measured_with_and_without_them() -> None:
+    from models import model
+
+    from vidssl.objectives.limited import LimitedLatent
+    from vidssl.training.overhead import overhead
+
+    row = overhead("small", model("gaussian_learned"), LimitedLatent(96), 4, pairs=3, block=2)
+    assert row["with_s"] > 0 and row["without_s"] > 0 and row["ckpt_s"] > 0
+    assert row["sum_%"] == pytest.approx(row["guards_%"] + row["order_%"] + row["ckpt_%"])
+
+
+def test_blocks_with_and_without_guards_take_turns() -> None:
+    from models import model
+
+    from vidssl.objectives.limited import LimitedLatent
+    from vidssl.training import overhead
+
+    seen = []
+
+    class Counting(overhead.NonFiniteGuard):
+        def on_before_optimizer_step(self, trainer, pl_module, optimizer) -> None:
+            seen.append(trainer.global_step)
+            super().on_before_optimizer_step(trainer, pl_module, optimizer)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(overhead, "NonFiniteGuard", Counting)
+        overhead.overhead("small", model("gaussian_learned"), LimitedLatent(96), 4, pairs=3, block=2)
+    assert seen == [0, 1, 4, 5, 8, 9]

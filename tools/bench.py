@@ -19,6 +19,7 @@ from vidssl.objectives.base import Objective
 from vidssl.progress import bar, meter, table
 
 RECIPE = "bounce-categorical"
+GUARDED = ["fork-gaussian", "bounce-gaussian", "bounce-simclr", "video-gaussian"]
 Rows = list[dict[str, Any]]
 
 
@@ -81,10 +82,15 @@ def loader(arguments: argparse.Namespace) -> Rows:
 
 
 def train(arguments: argparse.Namespace) -> Rows:
-    """What a training step of each shipped recipe costs, under its own objective."""
+    """What a training step of each shipped recipe costs, under its own objective; --guards: with and without what keeps runs safe."""
     from vidssl.bench import bench_train
     from vidssl.house import room
 
+    if arguments.guards:
+        from vidssl.training.overhead import overhead
+
+        recipes = arguments.recipes or GUARDED
+        return [overhead(name, *from_recipe(name), 16, device=arguments.device) for name in bar(recipes, len(recipes), "with and without guards")]
     recipes = arguments.recipes or sorted(path.stem for path in (room("configs") / "recipes").glob("*.yaml"))
     return [row for name in bar(recipes, len(recipes), "training steps") for row in bench_train({name: (*from_recipe(name), 16)})]
 
@@ -109,8 +115,9 @@ def main(argv: list[str]) -> None:
     parser.add_argument("name", metavar="NAME", choices=list(BENCHES), help=f"one of {', '.join(BENCHES)}")
     parser.add_argument("--output", metavar="FILE", type=Path, help="write the rows and the machine as JSON, too")
     parser.add_argument("--recipes", nargs="+", help="train: which (default: all that are shipped)")
+    parser.add_argument("--guards", action="store_true", help="train: what exact order, checkpoints and guards add to a step")
     parser.add_argument("--model", help=f"sample: a model of your own (default: the recipe {RECIPE}, untrained)")
-    parser.add_argument("--device", default="cpu", help="sample: where the model runs (default: cpu)")
+    parser.add_argument("--device", default="cpu", help="sample, train --guards: where the model runs (default: cpu)")
     parser.add_argument("--minutes", type=float, default=8.0, help="backbones: CPU minutes for each (default: 8)")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0], help="backbones: seeds for each (default: 0)")
     parser.add_argument("--networks", nargs="+", help="backbones: which (default: all)")

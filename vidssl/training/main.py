@@ -6,9 +6,7 @@ The constructors are the schema: a misspelt key is refused, a slot takes any sub
 from __future__ import annotations
 
 import argparse
-import logging
 import os
-import warnings
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -26,6 +24,7 @@ from vidssl.data.module import ClipData
 from vidssl.house import find_config, room
 from vidssl.training.allow import ALLOWED, check_file, check_tree
 from vidssl.training.bar import Bar
+from vidssl.training.chatter import quiet
 from vidssl.training.checkpoints import LAST, AtomicCheckpointIO, found, newest, verify
 from vidssl.training.collapse import CollapseWatch
 from vidssl.training.complaint import complaint, refusal
@@ -46,20 +45,6 @@ DEFAULTS = {
     "log_every_n_steps": 10,
     "enable_model_summary": False,
 }
-
-CHATTER = (  # warnings about what is meant to be so
-    r"LightningCLI's args parameter",
-    r"`isinstance\(treespec, LeafSpec\)`",
-    r"You have overridden `\w+` in `LightningModule` but",
-    r"The number of training batches .* is smaller than the logging interval",
-    r"You're resuming from a checkpoint that ended before the epoch ended",  # the batch order knows its place
-    r"Checkpoint directory .* exists and is not empty",
-    r"The dirpath has changed",
-    r"The '\w+' does not have many workers",
-    r"The `srun` command is available",
-    r"Grad strides do not match bucket view strides",  # weights of one row
-    r"find_unused_parameters=True was specified in DDP constructor",  # most methods have none
-)
 
 UNREADABLE = "unreadable.jsonl"
 """In a run's folder: the clips that could not be read."""
@@ -208,11 +193,7 @@ def fit(argv: list[str]) -> Path | None:
         verify(Path(checkpoint))
     logger = TensorBoardLogger(own.runs, name, version=version, default_hp_metric=False)
     line = [part for config in configs for part in ("--config", str(config))] + rest
-    with Loading(), warnings.catch_warnings():
-        for pattern in CHATTER:
-            warnings.filterwarnings("ignore", pattern)
-        for source in ("lightning.pytorch", "lightning.fabric"):
-            logging.getLogger(source).setLevel(logging.WARNING)
+    with Loading(), quiet():
         try:
             cli = FitCLI(logger, allowed, line)
             cli.trainer.fit(cli.model, cli.datamodule, ckpt_path=checkpoint and str(checkpoint))
