@@ -14,8 +14,11 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
+import torch
 from lightning.pytorch.strategies.launchers import subprocess_script
 
 from vidssl.types import UserError
@@ -29,6 +32,18 @@ GROUP = re.compile(r"connection (was )?(closed|reset|refused)|timed? ?out|broken
 
 LEFT = (None, 0, 143)
 """Statuses of a process that runs, has finished or was told to stop and has saved itself."""
+
+
+def told() -> dict[str, int]:
+    """How many processes a machine has, and how many machines there are, where torchrun or srun has started them; empty otherwise."""
+    if torch.distributed.is_torchelastic_launched():
+        here, all_of_them = int(os.environ["LOCAL_WORLD_SIZE"]), int(os.environ["WORLD_SIZE"])
+    elif int(os.environ.get("SLURM_STEP_NUM_TASKS", 1)) > 1:
+        all_of_them = int(os.environ["SLURM_STEP_NUM_TASKS"])
+        here = all_of_them // int(os.environ.get("SLURM_STEP_NUM_NODES", 1))
+    else:
+        return {}
+    return {"devices": here, "num_nodes": all_of_them // here}
 
 
 class Launcher(subprocess_script._SubprocessScriptLauncher):
@@ -151,3 +166,18 @@ def end_of(error: RuntimeError, timeout: float) -> UserError | None:
     if "distributed" in type(error).__module__ or type(error).__name__.startswith("Dist") or GROUP.search(told):
         return UserError(f"another process of the run ended, or was silent for {timeout:g} s ({told[:160]}): see what it said, and go on with --ckpt_path last")
     return None
+
+
+@contextmanager
+def told_end(timeout: float) -> Iterator[None]:
+    """Say in one line what ended the run from outside.
+
+    Raises:
+        UserError: in place of an error that means so.
+    """
+    try:
+        yield
+    except RuntimeError as error:
+        if said := end_of(error, timeout):
+            raise said from error
+        raise

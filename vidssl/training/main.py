@@ -6,12 +6,10 @@ The constructors are the schema: a misspelt key is refused, a slot takes any sub
 from __future__ import annotations
 
 import argparse
-import os
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
-from lightning.fabric.plugins.environments import TorchElasticEnvironment
 from lightning.pytorch import Trainer
 from lightning.pytorch.callbacks import Callback, LearningRateMonitor
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
@@ -21,6 +19,7 @@ from lightning.pytorch.strategies.launchers.subprocess_script import _Subprocess
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
 
 from vidssl.data.module import ClipData
+from vidssl.data.named import only
 from vidssl.house import find_config, room
 from vidssl.training.allow import ALLOWED, check_file, check_tree
 from vidssl.training.bar import Bar
@@ -32,7 +31,7 @@ from vidssl.training.curves import Curves
 from vidssl.training.ema import EMA
 from vidssl.training.guard import NonFiniteGuard
 from vidssl.training.keep import Keep
-from vidssl.training.launch import Launcher, Loading, end_of
+from vidssl.training.launch import Launcher, Loading, told, told_end
 from vidssl.training.online_probe import OnlineProbe
 from vidssl.training.preempt import SaveOnSignal
 from vidssl.training.recluster import Recluster
@@ -64,7 +63,8 @@ Train a model. RECIPE is a YAML file or a shipped recipe's name; later files cha
                          --trainer.devices 2 --timeout 300
 
 Writes DIR/NAME/version_K/: checkpoints, TensorBoard logs with rendered futures, curves.csv, config.yaml. Told to stop by
-SIGTERM or SIGUSR1, it saves a checkpoint and exits with status 143. Under torchrun, one process a device, on several machines, too.
+SIGTERM or SIGUSR1, it saves a checkpoint and exits with status 143. Under torchrun or srun it is one of the
+processes of a run, on one machine or on several.
 
 Shipped recipes: {recipes}"""
 
@@ -132,15 +132,13 @@ class FitCLI(LightningCLI):
             callbacks.append(Bar())
         if logger and not dry:
             callbacks.append(LearningRateMonitor("step"))
-        if TorchElasticEnvironment.detect():  # torchrun has said how many there are
-            here = int(os.environ["LOCAL_WORLD_SIZE"])
-            kwargs |= {"devices": here, "num_nodes": int(os.environ["WORLD_SIZE"]) // here}
         try:
             trainer = super().instantiate_trainer(
                 logger=loggers,
                 callbacks=callbacks,
                 plugins=[AtomicCheckpointIO(), *(asked.get("plugins") or [])],
                 default_root_dir=asked.get("default_root_dir") or folder,
+                **told(),
                 **kwargs,
             )
         except ValueError as error:
@@ -193,19 +191,16 @@ def fit(argv: list[str]) -> Path | None:
         verify(Path(checkpoint))
     logger = TensorBoardLogger(own.runs, name, version=version, default_hp_metric=False)
     line = [part for config in configs for part in ("--config", str(config))] + rest
-    with Loading(), quiet():
+    with Loading(), quiet(), only(allowed):
         try:
             cli = FitCLI(logger, allowed, line)
-            cli.trainer.fit(cli.model, cli.datamodule, ckpt_path=checkpoint and str(checkpoint))
+            with told_end(cli.config_init["timeout"]):
+                cli.trainer.fit(cli.model, cli.datamodule, ckpt_path=checkpoint and str(checkpoint))
         except MisconfigurationException as error:
             raise UserError(f"the trainer cannot run so: {error}") from error
         except ValueError as error:
             if said := refusal(error):
                 raise said from None
-            raise
-        except RuntimeError as error:
-            if said := end_of(error, cli.config_init["timeout"]):
-                raise said from error
             raise
     _tell(cli.trainer, Path(logger.log_dir))
     return Path(logger.log_dir)
