@@ -12,7 +12,7 @@ import torch
 import yaml
 
 from vidssl.data.config import make_data
-from vidssl.data.shards import prepare
+from vidssl.data.prepare import prepare
 from vidssl.data.worlds.files import read, write
 from vidssl.data.worlds.fork import Fork
 from vidssl.evaluation.evaluate import evaluate

@@ -10,7 +10,8 @@ from rich.console import Console
 from rich.table import Table
 
 from vidssl.data.decode import DECODERS
-from vidssl.data.shards import REFUSED, prepare
+from vidssl.data.prepare import prepare
+from vidssl.data.shards import REFUSED
 from vidssl.progress import bar
 
 SHOWN = 10
@@ -28,9 +29,12 @@ def main(argv: list[str]) -> None:
     parser.add_argument("--channels", type=int, choices=(1, 3), default=3, help="1 for grey, 3 for colour (default)")
     parser.add_argument("--decoder", choices=DECODERS, default="pyav", help="pyav (default) is exact on every file")
     parser.add_argument("--workers", type=int, default=0, help="processes that decode (default 0: this one)")
+    parser.add_argument(
+        "--ray", metavar="ADDRESS", nargs="?", const="local", help="decode on a Ray cluster (default address: one on this machine); all its machines see SRC and OUT"
+    )
     parser.add_argument("--max-bad", type=float, default=0.5, help="share of the files that may be refused (default 0.5)")
     a = parser.parse_args(argv)
-    counts = prepare(a.source, a.out, a.size, a.channels, a.decoder, a.workers, a.max_bad, bar)
+    counts = prepare(a.source, a.out, a.size, a.channels, a.decoder, a.workers, a.max_bad, bar, a.ray)
     table = Table(title=f"in {a.out}", title_justify="left")
     table.add_column("files")
     table.add_column("number", justify="right")

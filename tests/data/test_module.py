@@ -17,7 +17,7 @@ from vidssl.data.dataset import VideoClips
 from vidssl.data.decode import VideoError, open_video
 from vidssl.data.encode import write_video
 from vidssl.data.module import VideoData, WorldData
-from vidssl.data.shards import prepare
+from vidssl.data.prepare import prepare
 from vidssl.data.transforms import Augment
 from vidssl.data.worlds.bounce import Bounce
 from vidssl.data.worlds.files import write

@@ -11,12 +11,15 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
+import fsspec
 import numpy as np
 import pytest
 
-from vidssl.data import shards
-from vidssl.data.decode import VideoError, open_video
-from vidssl.data.shards import ShardSource, prepare
+from vidssl.data.decode import VideoError, VideoInfo, open_video
+from vidssl.data.index import pack
+from vidssl.data.module import VideoData
+from vidssl.data.prepare import Counts, Unit, prepare
+from vidssl.data.shards import ShardSource, marks
 from vidssl.types import UserError
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -33,7 +36,7 @@ def folder(tmp_path: Path, kinds: Callable[[str], Path]) -> Path:
     return made
 
 
-def counted(counts: shards.Counts) -> tuple[int, int, int, int]:
+def counted(counts: Counts) -> tuple[int, int, int, int]:
     return counts.found, counts.written, counts.kept, counts.refused
 
 
@@ -53,16 +56,16 @@ def test_frames_are_those_of_the_files(folder: Path, tmp_path: Path) -> None:
 
 def test_it_goes_on_where_it_stopped(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     out = tmp_path / "out"
-    real, made = shards._write, []
+    real, made = Unit._write, []
 
-    def breaking(task: shards._Task) -> str:
+    def breaking(unit: Unit, info: VideoInfo) -> dict:
         if len(made) == 2:
             raise OSError(28, "No space left on device")
-        made.append(task.shard.name)
-        return real(task)
+        made.append(real(unit, info)["shard"])
+        return {"shard": made[-1], "info": pack(info)}
 
     with monkeypatch.context() as patch:
-        patch.setattr(shards, "_write", breaking)
+        patch.setattr(Unit, "_write", breaking)
         with pytest.raises(OSError):
             prepare(folder, out, 24, 1)
     assert not (out / "index.json").exists() and len(list((out / "shards").iterdir())) == 2
@@ -124,11 +127,67 @@ def test_what_is_refused(folder: Path, tmp_path: Path) -> None:
     shard.write_bytes(shard.read_bytes()[:-100])
     source = ShardSource(out, 24, 3)
     number = source.shards.index(shard.name)
-    with pytest.raises(VideoError, match="cut short"):
+    with pytest.raises(VideoError, match="cut short|does not hold"):
         source.read(number, np.arange(2), np.empty((2, 3, 24, 24), np.uint8))
-    (out / "index.json").write_text('{"videos": []}')
-    with pytest.raises(UserError, match="damaged"):
-        ShardSource(out, 24, 3)
+    for harm, says in ((('"frames": ', '"frames": 1'), "checksum differs"), (("{", "["), "damaged"), (('"format": 2', '"format": 1'), "has format 1")):
+        (out / "index.json").write_text(kept.decode().replace(*harm, 1))
+        with pytest.raises(UserError, match=says):
+            ShardSource(out, 24, 3)
+
+
+def test_a_pixel_that_has_changed_is_noticed(folder: Path, tmp_path: Path) -> None:
+    prepare(folder, tmp_path / "out", 9, 3)  # 243 bytes a frame are no whole number of words
+    source = ShardSource(tmp_path / "out", 9, 3)
+    shard = tmp_path / "out" / "shards" / source.shards[0]
+    content = bytearray(shard.read_bytes())
+    content[128 + 5 * 243 + 242] ^= 1
+    shard.write_bytes(content)
+    out = np.empty((4, 3, 9, 9), np.uint8)
+    source.read(0, np.arange(6, 10), out)
+    with pytest.raises(VideoError, match="has changed since it was written, at frames 2 to 5"):
+        ShardSource(tmp_path / "out", 9, 3).read(0, np.arange(2, 6), out)
+
+
+def test_marks_are_sums_of_words_times_odd_numbers() -> None:
+    frames = np.random.default_rng(0).integers(0, 256, (3, 2, 5), np.uint8)  # 10 bytes: two words, the second filled up with zeros
+    odd = [int(w) for w in np.random.Generator(np.random.Philox(0)).integers(0, 1 << 64, 2, np.uint64) | np.uint64(1)]
+    for frame, mark in zip(frames, marks(frames)):
+        data = frame.tobytes()
+        words = [int.from_bytes(data[:8], "little"), int.from_bytes(data[8:], "little")]
+        assert int(mark) == sum(w * o for w, o in zip(words, odd)) % 2**64
+
+
+@pytest.mark.parametrize("scheme", ["file", "memory"])
+def test_shards_are_read_from_elsewhere(scheme: str, folder: Path, tmp_path: Path) -> None:
+    prepare(folder, tmp_path / "out", 24)
+    url = f"file://{tmp_path}/out" if scheme == "file" else "memory://prepared"
+    if scheme == "memory":
+        fsspec.filesystem("memory").put(str(tmp_path / "out"), "/prepared", recursive=True)
+    near, far = ShardSource(tmp_path / "out", 24, 3), pickle.loads(pickle.dumps(ShardSource(url, 24, 3)))
+    for number in range(3):
+        for frames in (np.arange(3, 15), np.arange(0, 19, 3), np.array([0, 0, 7, 5]), np.array([19])):
+            outs = np.empty((2, len(frames), 3, 24, 24), np.uint8)
+            near.read(number, frames, outs[0])
+            far.read(number, frames, outs[1])
+            assert np.array_equal(*outs)
+    data = VideoData(url, past=3, future=3, size=24, batch_size=2, val_share=0.3, test_share=0.3)
+    assert next(iter(data.train_dataloader())).x.shape == (2, 3, 3, 24, 24)
+
+
+def test_what_is_wrong_with_shards_elsewhere(folder: Path, tmp_path: Path) -> None:
+    prepare(folder, tmp_path / "out", 24)
+    url, out = f"file://{tmp_path}/out", np.empty((2, 3, 24, 24), np.uint8)
+    for address in ("file:///nowhere", "memory://nothing", "nosuch://bucket/x"):
+        with pytest.raises(UserError, match="cannot be read") as error:
+            ShardSource(address, 24, 3)
+        assert "\n" not in str(error.value)
+    source = ShardSource(url, 24, 3)
+    shard = tmp_path / "out" / "shards" / source.shards[0]
+    content = shard.read_bytes()
+    for left, says in ((content[:-9], "cut short"), (content[:100], "cut short"), (b"x" * len(content), "no shard"), (None, "cannot be read")):
+        shard.unlink() if left is None else shard.write_bytes(left)
+        with pytest.raises(VideoError, match=says):
+            ShardSource(url, 24, 3).read(0, np.arange(2), out)
 
 
 @pytest.mark.slow

@@ -17,7 +17,7 @@ from vidssl.data.clips import SPLITS
 from vidssl.data.config import load_data
 from vidssl.data.decode import VideoInfo
 from vidssl.data.encode import write_video
-from vidssl.data.shards import prepare
+from vidssl.data.prepare import prepare
 from vidssl.data.windows import BlockPlan, WindowData, Windows, spread
 from vidssl.data.worlds.files import write
 from vidssl.data.worlds.fork import Fork

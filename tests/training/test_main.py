@@ -62,6 +62,19 @@ def test_a_run_goes_on_in_its_folder_and_a_new_one_gets_a_new_folder(capsys: pyt
     assert [step_of(f"runs/fork-categorical/version_{i}/checkpoints/last.ckpt") for i in range(3)] == [9, 2, 11]
 
 
+def test_a_run_that_starts_itself_again_begins_where_there_is_nothing_to_go_on_from() -> None:
+    for steps in (3, 5):
+        assert fit(f"--trainer.max_steps={steps}", "--ckpt_path", "auto") == 0
+    assert step_of("runs/fork-categorical/version_0/checkpoints/last.ckpt") == 5 and not Path("runs/fork-categorical/version_1").exists()
+
+
+@pytest.mark.parametrize(("change", "says"), [("batch_size=4", "batch_size was 8 and is 4"), ("seed=1", "seed was 0 and is 1"), ("train_clips=48", "clips was 40 and is 48")])
+def test_another_order_of_clips_is_refused(change: str, says: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """The count of batches would mean another place in it."""
+    assert fit("--trainer.max_steps=2") == 0
+    assert says in refused(capsys, "--trainer.max_steps=4", "--ckpt_path", "last", f"--data.{change}")
+
+
 def test_the_curves_of_a_run_go_on_with_it() -> None:
     for steps, more, logged in ((7, [], ["1", "3", "4", "5"]), (9, ["--ckpt_path", "last"], ["1", "3", "4", "5", "7"])):
         assert fit(f"--trainer.max_steps={steps}", "--trainer.log_every_n_steps=2", *more) == 0

@@ -19,7 +19,7 @@ from vidssl.data._pyav import decode_only
 from vidssl.data.decode import DECODERS, VideoInfo, look, open_video
 from vidssl.data.encode import write_video
 from vidssl.data.module import VideoData
-from vidssl.data.shards import prepare
+from vidssl.data.prepare import prepare
 
 WIDTH, HEIGHT, FRAMES, LENGTH, SIZE = 320, 240, 300, 16, 64
 """Of the generated files in pixels and frames, of a clip in frames, and of its frames in pixels."""

@@ -21,7 +21,7 @@ from vidssl.data.dataset import ClipDataset, VideoClips, WorldClips, whole
 from vidssl.data.decode import RESIZE
 from vidssl.data.index import check_share, scan
 from vidssl.data.order import BatchOrder
-from vidssl.data.shards import INDEX, ShardSource
+from vidssl.data.shards import ShardSource, prepared
 from vidssl.data.source import FileSource, Source
 from vidssl.data.transforms import Augment
 from vidssl.data.worlds import files
@@ -223,7 +223,7 @@ class VideoData(ClipData):
             UserError: no videos, or too many unusable ones.
         """
         if self.source is None:
-            if (Path(self.folder) / INDEX).is_file():
+            if prepared(self.folder):
                 self.source = ShardSource(self.folder, self.size, self.channels)
                 check_share(len(self.source.infos), self.source.refused, self.max_bad, self.folder)
             else:

@@ -1,163 +1,71 @@
-"""Prepared videos: decoded once to the wanted size, then read through memory maps at memory speed.
+"""Prepared videos: decoded once to the wanted size, then read at memory speed, or from an object store.
 
-``out/shards/*.npy`` holds a whole video each, uint8 ``[frames, C, H, W]``, so clips overlap without copies;
-``out/index.json`` lists them and appears last; ``out/refused.json`` lists what was refused and why.
+``out/shards/*.npy`` holds a whole video each, uint8 ``[frames, C, H, W]``, so clips overlap without copies; behind the array lies a mark of
+each frame, by which changed pixels are noticed when they are read. ``out/index.json`` lists the shards and appears last, with a checksum of
+itself; ``out/refused.json`` lists what was refused and why. :mod:`vidssl.data.prepare` writes them.
 """
 
 from __future__ import annotations
 
 import hashlib
+import io
 import json
-import multiprocessing
-import shutil
 from collections import OrderedDict
-from collections.abc import Iterator
-from concurrent.futures import ProcessPoolExecutor
-from dataclasses import asdict, dataclass
-from pathlib import Path
+from functools import lru_cache
+from pathlib import Path, PurePosixPath
 from typing import Any
 
+import fsspec
 import numpy as np
 
-from vidssl.data.decode import RESIZE, VideoError, VideoInfo, open_video
-from vidssl.data.index import Index, Progress, Refused, check_share, no_progress, pack, scan, unpack
+from vidssl.data.decode import MAX_BYTES, VideoError
+from vidssl.data.index import Refused, unpack
 from vidssl.data.source import Source
-from vidssl.files import atomic, write_json
 from vidssl.types import UserError
 
-FORMAT, INDEX, REFUSED, STARTED = 1, "index.json", "refused.json", ".started.json"
+FORMAT, INDEX, REFUSED = 2, "index.json", "refused.json"
 MAPS = 1024
 """Shards that a process keeps mapped; systems allow some 65,000."""
+HEADER = 128
+"""Bytes in front of the array of a shard."""
 
 
-@dataclass
-class Counts:
-    """What became of the files: found = written + kept + refused.
+@lru_cache
+def _weights(words: int) -> np.ndarray:
+    return np.random.Generator(np.random.Philox(0)).integers(0, 1 << 64, words, np.uint64) | np.uint64(1)
 
-    Attributes:
-        found: files looked at. written: shards made now. kept: shards made by an earlier call.
-        refused: files without a shard. frames: in all shards.
+
+def marks(frames: np.ndarray) -> np.ndarray:
+    """A mark of each frame of uint8 ``[T, ...]``, ``[T]`` uint64: its 8-byte words times fixed odd numbers, summed modulo 2^64.
+
+    An odd number has an inverse there, so a single word that changes always changes the mark. It is no defence against somebody who wants to deceive.
     """
-
-    found: int
-    written: int
-    kept: int
-    refused: int
-    frames: int
-
-
-@dataclass
-class _Task:
-    """One video to one shard."""
-
-    info: VideoInfo
-    shard: Path
-    size: int
-    channels: int
-    decoder: str
+    flat = frames.reshape(len(frames), -1)
+    if flat.shape[1] % 8:
+        flat = np.pad(flat, ((0, 0), (0, -flat.shape[1] % 8)))
+    words = np.ascontiguousarray(flat).view("<u8")
+    return words @ _weights(words.shape[1])
 
 
-def prepare(
-    source: str | Path,
-    out: str | Path,
-    size: int,
-    channels: int = 3,
-    decoder: str = "pyav",
-    workers: int = 0,
-    max_bad: float = 0.5,
-    progress: Progress = no_progress,
-) -> Counts:
-    """Decode every video of a folder or manifest to a shard; goes on where an interrupted call stopped.
-
-    Args:
-        source: folder or manifest.
-        out: new or empty folder, or one that the same call was made for before.
-        size, channels: of the prepared frames.
-        decoder: see :func:`vidssl.data.decode.open_video`.
-        workers: processes that decode; 0 decodes in this one.
-        max_bad: share of the files that may be refused.
-        progress: wraps the loops over files.
-
-    Raises:
-        UserError: settings out of range, another preparation in `out`, too many refused files.
-        OSError: no room; what was written stays, and the next call goes on from there.
-    """
-    if size < 8 or channels not in (1, 3) or workers < 0:
-        raise UserError(
-            f"prepared frames have a size of at least 8 pixels and 1 or 3 channels, made by 0 or more workers; got size {size}, channels {channels}, "
-            f"workers {workers}"
-        )
-    out = Path(out)
-    found = scan(source, progress).check(max_bad)
-    settings = {"format": FORMAT, "size": size, "channels": channels, "resize": RESIZE, "source": found.root.name}
-    _claim(out, settings)
-    tasks = [_Task(info, out / "shards" / _shard_name(found, info), size, channels, decoder) for info in found.videos]
-    outcomes = list(progress(_run(tasks, workers), len(tasks), "writing shards"))
-    done = [task for task, outcome in zip(tasks, outcomes, strict=True) if outcome in ("written", "kept")]
-    bad = [Refused(t.info.path, o) for t, o in zip(tasks, outcomes, strict=True) if o not in ("written", "kept")]
-    refused = found.refused + bad
-    counts = Counts(
-        len(tasks) + len(found.refused), outcomes.count("written"), outcomes.count("kept"), len(refused), sum(t.info.frames for t in done)
-    )
-    assert counts.found == counts.written + counts.kept + counts.refused
-    write_json(out / REFUSED, [asdict(r) for r in refused])
-    check_share(len(done), refused, max_bad, str(source))
-    if (found.root / "world.json").is_file():  # the truth about a world's videos holds for their shards too
-        with atomic(out / "world.json") as draft:
-            shutil.copyfile(found.root / "world.json", draft)
-    videos = [{"name": found.name(t.info), "shard": t.shard.name, "info": pack(t.info)} for t in done]
-    write_json(out / INDEX, {**settings, "counts": asdict(counts), "videos": videos})
-    return counts
+def signed(index: dict[str, Any]) -> dict[str, Any]:
+    """An index with a checksum of all that it says."""
+    return {**index, "sha256": _sum(index)}
 
 
-def _run(tasks: list[_Task], workers: int) -> Iterator[str]:
-    if not workers:
-        yield from map(_write, tasks)
-        return
-    with ProcessPoolExecutor(workers, mp_context=multiprocessing.get_context("spawn")) as pool:
-        yield from pool.map(_write, tasks)
+def _sum(index: dict[str, Any]) -> str:
+    return hashlib.sha256(json.dumps({k: v for k, v in index.items() if k != "sha256"}, sort_keys=True).encode()).hexdigest()
 
 
-def _shard_name(found: Index, info: VideoInfo) -> str:
-    """A name that changes when the file does, so that an old shard is never taken for it."""
-    mark = hashlib.sha256(f"{found.name(info)}\n{info.fingerprint}".encode()).hexdigest()[:12]
-    stem = "".join(c if c.isalnum() else "_" for c in Path(info.path).stem)[:40]
-    return f"{stem}-{mark}.npy"
-
-
-def _write(task: _Task) -> str:
-    """Make a shard: "written", "kept" if it is there already, or the reason why not."""
-    shape = (task.info.frames, task.channels, task.size, task.size)
-    if task.shard.is_file():
-        return "kept"  # shards appear whole or not at all
-    try:
-        # written as a stream and not through a map: on a full disk a map kills the process
-        with open_video(task.info.path, task.decoder, task.info) as video, atomic(task.shard) as draft, open(draft, "wb") as file:
-            np.lib.format.write_array_header_1_0(file, {"descr": "|u1", "fortran_order": False, "shape": shape})
-            for frame in video.stream(task.size, task.channels):
-                file.write(frame.tobytes())
-    except VideoError as error:
-        return str(error)
-    return "written"
-
-
-def _claim(out: Path, settings: dict[str, Any]) -> None:
-    """Make sure that `out` is free, or holds an earlier call's work with the same settings."""
-    if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        try:
-            before = json.loads((out / STARTED).read_text())
-        except (OSError, ValueError):
-            before = None
-        if before != settings:
-            raise UserError(f"shards are written to a new folder, or to one of the same settings; {str(out)!r} holds something else: name another")
-    write_json(out / STARTED, settings)
+def prepared(folder: str | Path) -> bool:
+    """Whether a folder holds prepared videos; what is not on this machine can hold nothing else."""
+    return "://" in str(folder) or (Path(folder) / INDEX).is_file()
 
 
 class ShardSource(Source):
-    """Prepared videos; clips are copied out of memory maps.
+    """Prepared videos; clips are copied out of memory maps, or fetched by the range of their bytes.
 
     Args:
-        folder: that :func:`prepare` wrote.
+        folder: that :func:`vidssl.data.prepare.prepare` wrote, or the address of a copy of it that fsspec can read (``s3://bucket/folder``).
         size, channels: that are expected of it.
 
     Raises:
@@ -165,47 +73,111 @@ class ShardSource(Source):
     """
 
     def __init__(self, folder: str | Path, size: int, channels: int) -> None:
-        self.folder = Path(folder).absolute()
+        self.remote = "://" in str(folder)
+        self.folder = str(folder).rstrip("/") if self.remote else str(Path(folder).absolute())
+        where = f"{self.folder}/{INDEX}"
         try:
-            index = json.loads((self.folder / INDEX).read_text())
+            index = json.loads(self._text(INDEX))
+            if index.get("format") != FORMAT:
+                raise UserError(f"{where} has format {index.get('format')}, and this version reads {FORMAT}: prepare the videos again")
+            if index["sha256"] != _sum(index):
+                raise ValueError("its checksum differs")
             self.names = [video["name"] for video in index["videos"]]
-            self.shards = [Path(video["shard"]).name for video in index["videos"]]
+            self.shards = [PurePosixPath(video["shard"]).name for video in index["videos"]]
             self.infos = [unpack(video["info"]) for video in index["videos"]]
             self.name, have = index["source"], (index["size"], index["channels"])
-            self.refused = [Refused(**entry) for entry in json.loads((self.folder / REFUSED).read_text())]
-        except (OSError, ValueError, KeyError, TypeError) as error:
-            raise UserError(f"{self.folder / INDEX} is damaged ({type(error).__name__}: {error}): prepare the videos again") from error
-        if index.get("format") != FORMAT:
-            raise UserError(f"{self.folder / INDEX} has format {index.get('format')}, and this version reads {FORMAT}: prepare the videos again")
+            self.refused = [Refused(**entry) for entry in json.loads(self._text(REFUSED))]
+        except UserError:
+            raise
+        except (OSError, ImportError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+            raise UserError(f"{where} is damaged or cannot be read ({type(error).__name__}: {error}): prepare the videos again") from error
         if have != (size, channels):
             raise UserError(
-                f"prepared frames are used as they are; {str(self.folder)!r} has size {have[0]} and {have[1]} channels, asked for {size} and {channels}: "
+                f"prepared frames are used as they are; {self.folder!r} has size {have[0]} and {have[1]} channels, asked for {size} and {channels}: "
                 f"prepare the videos again, or change size and channels"
             )
         self.shape = (channels, size, size)
-        self.maps: OrderedDict[int, np.ndarray] = OrderedDict()
+        self.maps: OrderedDict[int, tuple[Any, np.ndarray]] = OrderedDict()
 
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "maps": OrderedDict()}
 
+    def _text(self, name: str) -> str:
+        if not self.remote:
+            return (Path(self.folder) / name).read_text("utf-8")
+        system, path = fsspec.core.url_to_fs(f"{self.folder}/{name}")
+        return system.cat_file(path).decode("utf-8")
+
     def read(self, video: int, frames: np.ndarray, out: np.ndarray) -> None:
         """See :class:`Source`."""
         if video not in self.maps:
-            self.maps[video] = self._map(video)
+            self.maps[video] = self._far(video) if self.remote else self._map(video)
             if len(self.maps) > MAPS:
                 self.maps.popitem(last=False)
+        pixels, known = self.maps[video]
         step = int(frames[1] - frames[0]) if len(frames) > 1 else 1
         first, last = int(frames[0]), int(frames[-1])
         # evenly spaced frames are a slice, which is copied without an index array
         even = step > 0 and last - first == step * (len(frames) - 1) and bool((np.diff(frames) == step).all())
-        out[:] = self.maps[video][first : last + 1 : step] if even else self.maps[video][frames]
+        out[:] = pixels[first : last + 1 : step] if even else pixels[frames]
+        if not np.array_equal(marks(out), known[frames]):
+            raise VideoError(f"{self.folder}/shards/{self.shards[video]} has changed since it was written, at frames {first} to {last}: prepare the video again")
 
-    def _map(self, video: int) -> np.ndarray:
-        path = self.folder / "shards" / self.shards[video]
+    def _map(self, video: int) -> tuple[np.ndarray, np.ndarray]:
+        path = Path(self.folder) / "shards" / self.shards[video]
         try:
             made = np.load(path, mmap_mode="r", allow_pickle=False)
-        except (OSError, ValueError, EOFError) as error:
+            known = np.fromfile(path, "<u8", offset=made.offset + made.nbytes)
+        except (OSError, ValueError, EOFError, AttributeError) as error:
             raise VideoError(f"{path} is missing or cut short ({type(error).__name__}): prepare the videos again") from error
-        if made.dtype != np.uint8 or made.shape != (self.infos[video].frames, *self.shape):
-            raise VideoError(f"{path} does not hold what {INDEX} says: prepare the videos again")
-        return made
+        self._check(made.dtype, made.shape, known, video)
+        return made, known
+
+    def _far(self, video: int) -> tuple[Far, np.ndarray]:
+        url, shape = f"{self.folder}/shards/{self.shards[video]}", (self.infos[video].frames, *self.shape)
+        far = Far(url, shape)
+        header = io.BytesIO(far.fetch(0, HEADER))
+        try:
+            assert np.lib.format.read_magic(header) == (1, 0)
+            found, _, dtype = np.lib.format.read_array_header_1_0(header)
+        except (ValueError, AssertionError) as error:
+            raise VideoError(f"{url} is no shard: prepare the videos again") from error
+        pixels = int(np.prod(shape))
+        known = np.frombuffer(far.fetch(HEADER + pixels, HEADER + pixels + 8 * shape[0]), "<u8") if header.tell() == HEADER and found == shape else np.zeros(0, np.uint64)
+        self._check(dtype, found, known, video)
+        return far, known
+
+    def _check(self, dtype: np.dtype, shape: tuple[int, ...], known: np.ndarray, video: int) -> None:
+        if dtype != np.uint8 or shape != (self.infos[video].frames, *self.shape) or len(known) != shape[0]:
+            raise VideoError(f"{self.folder}/shards/{self.shards[video]} does not hold what {INDEX} says: prepare the videos again")
+
+
+class Far:
+    """The array ``[frames, C, H, W]`` of a shard that is somewhere else: indexed by a slice or by indices of frames, it fetches what lies between them at once."""
+
+    def __init__(self, url: str, shape: tuple[int, ...]) -> None:
+        self.url, self.shape, self.bytes = url, shape, int(np.prod(shape[1:]))
+
+    def fetch(self, start: int, end: int) -> bytes:
+        """Bytes of the file.
+
+        Raises:
+            VideoError: whatever goes wrong on the way, and fewer bytes than asked for.
+        """
+        try:
+            system, path = fsspec.core.url_to_fs(self.url)
+            found = system.cat_file(path, start=start, end=end)
+        except Exception as error:  # every store has errors of its own
+            raise VideoError(f"{self.url} cannot be read ({type(error).__name__}: {' '.join(str(error).split())[:120]})") from error
+        if len(found) != end - start:
+            raise VideoError(f"{self.url} is cut short: prepare the videos again, or copy them again")
+        return found
+
+    def __getitem__(self, frames: slice | np.ndarray) -> np.ndarray:
+        """Frames as uint8 ``[T, C, H, W]``."""
+        wanted = np.arange(self.shape[0])[frames]
+        first, last = int(wanted.min()), int(wanted.max())
+        if (last + 1 - first) * self.bytes > MAX_BYTES:
+            raise VideoError(f"one call fetches at most {MAX_BYTES >> 20} MB; frames {first} to {last} of {self.url} are more")
+        got = self.fetch(HEADER + first * self.bytes, HEADER + (last + 1) * self.bytes)
+        return np.frombuffer(got, np.uint8).reshape(-1, *self.shape[1:])[wanted - first]
