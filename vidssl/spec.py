@@ -11,6 +11,7 @@ from __future__ import annotations
 import functools
 import importlib
 import inspect
+import math
 from typing import Any
 
 from torch import nn
@@ -18,6 +19,8 @@ from torch import nn
 from vidssl.types import UserError
 
 ALLOWED = ("vidssl.nets.", "vidssl.latents.", "vidssl.energy.")
+LARGEST, DEEPEST, MOST = 1 << 20, 40, 20_000
+"""A whole number in a specification, its levels and its values: more would keep a constructor busy for hours before anything can be compared with the weights."""
 
 
 class Part(nn.Module):
@@ -66,8 +69,33 @@ def build(spec: Any) -> Any:
     Raises:
         UserError: a class that is not a part of this package, or arguments that it does not take.
     """
+    _check(spec, str(spec["class_path"])[:120] if isinstance(spec, dict) and "class_path" in spec else "a model")
+    return _build(spec)
+
+
+def _check(spec: Any, name: str) -> None:
+    """Refuse what is too much, before anything is made; no recursion, for that has a limit of its own."""
+    row, count = [spec], 0
+    for _ in range(2 * DEEPEST):
+        below: list[Any] = []
+        for value in row:
+            below += value.values() if isinstance(value, dict) else value if isinstance(value, list) else []
+            if isinstance(value, int) and abs(value) > LARGEST:
+                raise UserError(f"{name} cannot be built from the arguments in the file: its whole numbers are at most {LARGEST:,}, got one of {value.bit_length()} bits")
+            if isinstance(value, float) and not math.isfinite(value):
+                raise UserError(f"{name} cannot be built from the arguments in the file: its numbers are finite, got {value}")
+        count += len(row)
+        if count > MOST:
+            break
+        if not below:
+            return
+        row = below
+    raise UserError(f"a specification has at most {MOST:,} values in {DEEPEST} levels; this one has more: use another file")
+
+
+def _build(spec: Any) -> Any:
     if isinstance(spec, list):
-        return [build(v) for v in spec]
+        return [_build(v) for v in spec]
     if spec is None or isinstance(spec, (bool, int, float, str)):
         return spec
     if not isinstance(spec, dict):
@@ -75,9 +103,9 @@ def build(spec: Any) -> Any:
     name, arguments = spec.get("class_path"), spec.get("init_args")
     if not isinstance(name, str) or not isinstance(arguments, dict) or len(spec) != 2:
         raise UserError(f"a specification has a class_path and init_args; this one has {sorted(map(str, spec))}")
-    kind = _part(name)
+    kind = part_of(name)
     try:
-        parts = {k: build(v) for k, v in arguments.items()}
+        parts = {k: _build(v) for k, v in arguments.items()}
         return kind(**parts)
     except UserError:
         raise
@@ -91,8 +119,12 @@ def _name(kind: type) -> str:
     return f"{kind.__module__}.{kind.__qualname__}"
 
 
-def _part(name: str) -> type[Part]:
-    """The part called `name`, which is looked up only below the packages of :data:`ALLOWED`."""
+def part_of(name: str) -> type[Part]:
+    """The part called `name`, which is looked up only below the packages of :data:`ALLOWED`.
+
+    Raises:
+        UserError: there is no such part.
+    """
     if not name.startswith(ALLOWED):
         raise UserError(f"a specification names parts in {', '.join(ALLOWED)}; got {name!r}, which is not loaded")
     module, _, attribute = name.rpartition(".")

@@ -31,6 +31,14 @@ MAY_SKIP = {"h264", "hevc"}
 HEADED = {"mov,mp4,m4a,3gp,3g2,mj2"}
 """Containers whose header alone tells when each frame is shown and how far frames are stored out of order."""
 
+CONTAINERS = (
+    "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi,mpeg,mpegvideo,mpegts,flv,live_flv,kux,asf,ogg,gif,yuv4mpegpipe,mxf,h264,hevc,av1,obu,ivf,m4v,h263,h261,vc1,dv,rm,nut,"
+    "mp3,aac,wav,flac"
+)
+"""What a file may be. FFmpeg also reads texts that name other files or addresses, whatever a file is called (hls, concat, sdp): such a text would show the reader's own files."""
+ALONE = {"format_whitelist": CONTAINERS, "protocol_whitelist": "file", "enable_drefs": "0"}
+"""How FFmpeg is kept to the one file: nothing but files is opened, and what a QuickTime file refers to is not."""
+
 
 @contextmanager
 def _named(path: str, what: str) -> Iterator[None]:
@@ -47,7 +55,7 @@ def _open(path: str, info: VideoInfo | None = None) -> tuple[av.container.InputC
     """The stream to decode; with an earlier look at the file, nothing is decoded to find out what the look told."""
     known = info is not None and info.seekable and info.container in HEADED
     # a decoder that is not allowed spares the frames that FFmpeg decodes at opening and throws away; ours is another
-    options = {"codec_whitelist": "none"} if known else {}
+    options = {**ALONE, "codec_whitelist": "none"} if known else dict(ALONE)
     with _named(path, "cannot be opened as video"):
         # the prefix keeps names with a dash or a colon from being read as options or protocols
         container = av.open(f"file:{path}", timeout=MAX_SECONDS, container_options=options)
@@ -57,6 +65,9 @@ def _open(path: str, info: VideoInfo | None = None) -> tuple[av.container.InputC
             container.close()
             raise VideoError(f"{path} has no video stream")
         coder = stream.codec_context
+        if coder is None:
+            container.close()
+            raise VideoError(f"{path} has a video stream of no known kind")
         if known and not coder.width * coder.height:  # of mpeg4, FFmpeg leaves the size to the decoder
             container.close()
             return _open(path)

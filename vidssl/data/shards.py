@@ -13,6 +13,7 @@ import json
 from collections import OrderedDict
 from functools import lru_cache
 from pathlib import Path, PurePosixPath
+from tokenize import TokenError
 from typing import Any
 
 import fsspec
@@ -128,7 +129,7 @@ class ShardSource(Source):
         try:
             made = np.load(path, mmap_mode="r", allow_pickle=False)
             known = np.fromfile(path, "<u8", offset=made.offset + made.nbytes)
-        except (OSError, ValueError, EOFError, AttributeError) as error:
+        except (OSError, ValueError, EOFError, AttributeError, TypeError, SyntaxError, OverflowError, MemoryError, TokenError) as error:  # of a header's text
             raise VideoError(f"{path} is missing or cut short ({type(error).__name__}): prepare the videos again") from error
         self._check(made.dtype, made.shape, known, video)
         return made, known
@@ -140,7 +141,7 @@ class ShardSource(Source):
         try:
             assert np.lib.format.read_magic(header) == (1, 0)
             found, _, dtype = np.lib.format.read_array_header_1_0(header)
-        except (ValueError, AssertionError) as error:
+        except (ValueError, TypeError, SyntaxError, AssertionError, TokenError) as error:
             raise VideoError(f"{url} is no shard: prepare the videos again") from error
         pixels = int(np.prod(shape))
         known = np.frombuffer(far.fetch(HEADER + pixels, HEADER + pixels + 8 * shape[0]), "<u8") if header.tell() == HEADER and found == shape else np.zeros(0, np.uint64)

@@ -12,10 +12,11 @@ from torch import Tensor, nn
 from vidssl.energy.base import Energy
 from vidssl.export.card import NAME, WEIGHTS, Opened, form_of, read_card
 from vidssl.export.formats import FORMATS
-from vidssl.export.weights import fill, read_checkpoint, read_safetensors
+from vidssl.export.weights import make, read_checkpoint, read_safetensors
 from vidssl.house import PACKAGE
 from vidssl.nets.encoders import Encoder
-from vidssl.spec import build
+from vidssl.pieces import in_pieces
+from vidssl.spec import part_of
 from vidssl.types import UserError, to_unit
 
 FORMAT = 1  # of a checkpoint's "vidssl" record
@@ -65,7 +66,7 @@ def open_model(model: str | Path, device: str = "cpu") -> Opened:
         UserError: there is no such model, or it is not whole, not of vidssl, or an encoder only.
     """
     path = _find(model)
-    opened = _open_folder(path) if path.is_dir() else _open_checkpoint(path)
+    opened = _open_folder(path) if path.is_dir() and not in_pieces(path) else _open_checkpoint(path)
     opened.energy = _place(opened.energy, device)
     return opened
 
@@ -86,10 +87,8 @@ def load_encoder(model: str | Path, device: str = "cpu") -> FrozenEncoder:
     if not form.ours:
         formats = " or ".join(name for name, other in FORMATS.items() if other.ours)
         raise UserError(f"an encoder opens here as {formats}; {str(model)!r} is {form.name}: open it with {form.opening(path, 'encoder')}, or export again")
-    encoder = build(card["model"])
-    if not isinstance(encoder, Encoder):
-        raise UserError(f"the card of {str(model)!r} describes a {type(encoder).__name__}, no encoder: export it again")
-    fill(encoder, read_safetensors(path / form.files["encoder"], card["weights"]["sha256"]), repr(str(model)))
+    tensors = read_safetensors(path / form.files["encoder"], card["weights"]["sha256"])
+    encoder = _made(card["model"], tensors, str(model), Encoder, "the card of {source!r} describes a {found}, no encoder: export it again")
     # the layout of a whole model, so that an exported encoder gives the same bits and is as fast
     return _place(FrozenEncoder(encoder.to(memory_format=torch.channels_last), card), device)
 
@@ -116,8 +115,7 @@ def _open_folder(path: Path) -> Opened:
             f"{str(path)!r} holds an encoder only, which has no futures: open it with vidssl.export.load.load_encoder, "
             f"or export the whole model with --what model"
         )
-    energy = _energy(card["model"], str(path))
-    fill(energy, read_safetensors(path / WEIGHTS["model"], card["weights"]["sha256"]), repr(str(path)))
+    energy = _energy(card["model"], read_safetensors(path / WEIGHTS["model"], card["weights"]["sha256"]), str(path))
     return Opened(energy, card["data"], card["training"], card["weights"]["sha256"])
 
 
@@ -136,16 +134,20 @@ def _open_checkpoint(path: Path) -> Opened:
         data, training = json.loads(json.dumps([data, training], allow_nan=False))
     except (TypeError, ValueError, RecursionError) as error:
         raise UserError(f"the record in {str(path)!r} is not plain JSON ({error}): use another checkpoint") from error
-    energy = _energy(record.get("energy"), str(path))
-    fill(energy, {k[len(PREFIX) :]: v for k, v in tensors.items() if str(k).startswith(PREFIX)}, repr(str(path)))
+    energy = _energy(record.get("energy"), {k[len(PREFIX) :]: v for k, v in tensors.items() if str(k).startswith(PREFIX)}, str(path))
     return Opened(energy, data, training, sha256)
 
 
-def _energy(spec: Any, source: str) -> Energy:
-    energy = build(spec) if isinstance(spec, dict) else None
-    if not isinstance(energy, Energy):
-        raise UserError(f"a model is an energy; {source!r} describes a {type(energy).__name__}")
-    return energy
+def _energy(spec: Any, tensors: dict[str, Any], source: str) -> Energy:
+    return _made(spec, tensors, source, Energy, "a model is an energy; {source!r} describes a {found}")
+
+
+def _made(spec: Any, tensors: dict[str, Any], source: str, kind: type[Placed], refused: str) -> Placed:
+    """A part of `kind` with its tensors; of another class nothing is made."""
+    found = part_of(spec["class_path"]) if isinstance(spec, dict) and isinstance(spec.get("class_path"), str) else type(spec)
+    if not issubclass(found, kind):
+        raise UserError(refused.format(source=source, found=found.__name__))
+    return make(spec, tensors, repr(source))
 
 
 def _place(module: Placed, device: str) -> Placed:

@@ -7,11 +7,11 @@ Exponential averages (van den Oord et al. 2017, appendix A.1); a code that nobod
 from __future__ import annotations
 
 import torch
-import torch.distributed as dist
 from torch import Tensor
 from torch.nn import functional as F
 
-from vidssl.nets.noise import normal
+from vidssl.nets.gather import gather
+from vidssl.nets.noise import common
 from vidssl.spec import Part
 
 
@@ -49,18 +49,14 @@ class CodeBook(Part):
 
         ``vectors [B, S, dim]``, ``codes [B, S, K]`` one-hot.
         """
-        vectors, codes = vectors.flatten(0, 1), codes.flatten(0, 1)
+        vectors, codes = gather(vectors).flatten(0, 1), gather(codes).flatten(0, 1)
         given = torch.cat((codes.sum(0)[:, None], codes.T @ vectors), 1)
-        if dist.is_available() and dist.is_initialized():
-            dist.all_reduce(given)
         self.counts.lerp_(given[:, 0], 1 - self.decay)
         self.sums.lerp_(given[:, 1:], 1 - self.decay)
         fair = self.counts.sum() / self.classes
         # noise keeps two codes that restart at the same vector apart; torch.where keeps the device busy and unasked
-        pick = normal((self.classes, 1), vectors, generator).mul(1e4).long().remainder(len(vectors))[:, 0]
-        fresh = vectors[pick] + 0.01 * normal(self.codes.shape, vectors, generator)
-        if dist.is_available() and dist.is_initialized():
-            dist.broadcast(fresh, 0)
+        pick = common((self.classes, 1), vectors, generator).mul(1e4).long().remainder(len(vectors))[:, 0]
+        fresh = vectors[pick] + 0.01 * common(tuple(self.codes.shape), vectors, generator)
         dead = self.counts < self.restart * fair
         self.counts.copy_(torch.where(dead, fair, self.counts))
         self.sums.copy_(torch.where(dead[:, None], fresh * fair, self.sums))

@@ -17,7 +17,7 @@ likeliest under q, every sign with p_i < 1/2 kept (the paper's deterministic rep
 A sign is that of the encoder's number less its mean, over the batch in training and a running one after it. Without that, on fork, all signs were
 the same for every future within 8 steps: a constant sign is a bias that the decoder uses at once, and a sign that varies is noise until it listens.
 
-In training a clip's sign so depends on the others of its batch, and of its process where there are several.
+In training a clip's sign so depends on the others of the joint batch.
 
 Failure modes: signs repeat one another and each repetition is paid, since pi takes signs one by one; two futures on one code, as a straight-through
 sign does not explore. E is nearly linear in each 1 - p_i, so that a price keeps a sign whole or not at all: the rate jumps where the price passes
@@ -37,6 +37,7 @@ from vidssl.latents.base import NATS_PER_BIT, Candidates, Code, Latent
 from vidssl.latents.categorical import ENUMERABLE, code_candidates, one_hot_draw
 from vidssl.nets.hold import hold
 from vidssl.nets.layout import Clip, Layout
+from vidssl.nets.gather import gather
 from vidssl.nets.noise import uniform
 
 FOLLOW = 0.1  # of the way to each step's mean
@@ -93,7 +94,7 @@ class Erasure(Latent):
         raw = self.to_sign(torch.cat((context, target), 1)).float().flatten(1)
         if self.training:
             self._follow(raw.detach())
-        soft = hold(raw - (raw.mean(0) if self.training else self.centre), REACH)
+        soft = hold(raw - (gather(raw).mean(0) if self.training else self.centre), REACH)
         return torch.where(soft < 0, -1.0, 1.0) + (soft - soft.detach())
 
     def sure(self, context: Tensor) -> Tensor:

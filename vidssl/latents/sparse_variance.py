@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from vidssl.latents.sparse import SparseCode
+from vidssl.nets.gather import gather
 from vidssl.nets.layout import Layout
 
 SMALL = 1e-6  # keeps the root's gradient finite where nothing varies
@@ -53,10 +54,11 @@ class SparseVariance(SparseCode):
         return 2 * self.weight if self.training else 0.0
 
     def smooth(self, symbols: Tensor) -> Tensor:
-        """The hinge in training, the same for every clip of the batch: ``[..., B, U] -> [..., B]`` nats."""
+        """The hinge in training, the same for every clip of the joint batch: ``[..., B, U] -> [..., B]`` nats."""
         if not self.training:
             return super().smooth(symbols)
-        rows = symbols.unflatten(-1, (self.slots, self.atoms)).flatten(-3, -2)  # [..., B S, atoms]: a unit is one dictionary column
+        joint = gather(symbols.movedim(-2, 0)).movedim(0, -2)
+        rows = joint.unflatten(-1, (self.slots, self.atoms)).flatten(-3, -2)  # [..., B S, atoms]: a unit is one dictionary column
         std = (rows.var(-2, correction=0) + SMALL).sqrt()
         hinge = self.weight * (self.deviation - std).relu().square().sum(-1)
         return hinge[..., None].expand(symbols.shape[:-1])

@@ -13,7 +13,7 @@ bent to suit.
 Rate: none; the code is certain, see operational rates in `evaluation/rates.py`. Capacity: infinite in name. A higher price brings z nearer to the
 prior and bounds no bits: any one-to-one map of futures to a Gaussian satisfies it (`priced` is False). Failure modes: the same; MMD^2 is small
 (0.03 for two numbers that are the past itself), so prices are in the hundreds or thousands; with few rows a batch it is mostly noise (take 64 or
-more; it is taken over the rows of one process); dependence on what the projection of h drops goes unseen.
+more, over all processes); dependence on what the projection of h drops goes unseen.
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ from torch.nn import functional as F
 
 from vidssl.latents.base import Code
 from vidssl.latents.deterministic import Deterministic
+from vidssl.nets.gather import gather
 from vidssl.nets.layout import Layout
 from vidssl.nets.noise import normal
 
@@ -63,17 +64,17 @@ class WAE(Deterministic):
 
     @torch.no_grad()
     def summary(self, context: Tensor) -> Tensor:
-        """h of each past, ``[B, D, h, w] -> [B, features]``, with mean 0 and variance 1 over the batch."""
-        h = F.adaptive_avg_pool2d(context.float(), POOLED).flatten(1) @ self.projection
+        """h of each past of the joint batch, ``[B, D, h, w] -> [B world, features]``, with mean 0 and variance 1 over it."""
+        h = gather(F.adaptive_avg_pool2d(context.float(), POOLED).flatten(1) @ self.projection)
         h = h - h.mean(0)
         return h / h.square().mean(0).add(1e-8).sqrt()
 
     def infer(self, context: Tensor, target: Tensor | None, generator: torch.Generator | None = None) -> Code:
-        """The code; the penalty is the batch's MMD^2 in every row, and 0 in eval mode, where no clip sees its neighbours."""
+        """The code; the penalty is the joint batch's MMD^2 in every row, and 0 in eval mode, where no clip sees its neighbours."""
         found = super().infer(context, target, generator)
         if not self.training:
             return found
-        pull = discrepancy(found.z.float().flatten(1), self.summary(context))
+        pull = discrepancy(gather(found.z.float().flatten(1)), self.summary(context))
         return Code(found.z, found.rate_bits, pull.expand(len(context)), found.symbols)
 
     def prior(self, context: Tensor, n: int, generator: torch.Generator | None = None) -> Tensor:

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from vidssl.nets.blocks import MixBlock, no_vector
-from vidssl.nets.noise import normal
+from vidssl.nets.noise import current, normal
 from vidssl.spec import Part
 from vidssl.types import UserError
 
@@ -94,7 +94,7 @@ class ChannelEncoder(ClipEncoder):
     What h spends its power on is told worse for everything else, so that what helps no prediction is left out: noise in the clip,
     which a plain encoder passes on since nothing forbids it. The capacity is log2(1 + 1 / sigma^2) / 2 bits a feature (Cover & Thomas
     2006, section 9.1; with noise on the features in training as in Alemi et al. 2017, "Deep Variational Information Bottleneck").
-    In evaluation there is no noise.
+    In evaluation there is no noise. The noise is the step's (:func:`vidssl.nets.noise.noise_of`).
     """
 
     def __init__(self, frames: int, channels: int, width: int, depth: int, patch: int = 4, sigma: float = 3.0) -> None:
@@ -105,4 +105,4 @@ class ChannelEncoder(ClipEncoder):
     def forward(self, clip: Tensor) -> Tensor:
         """``[B, T, C, H, W] -> [B, D, H/patch, W/patch]``."""
         h = super().forward(clip)
-        return h + self.sigma * normal(tuple(h.shape), h) if self.training else h
+        return h + self.sigma * normal(tuple(h.shape), h, current()) if self.training else h

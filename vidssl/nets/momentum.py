@@ -6,7 +6,8 @@ import math
 from collections.abc import Iterable
 
 import torch
-from torch import nn
+from torch import Tensor, nn
+from torch.distributed.tensor import DTensor
 
 from vidssl.types import UserError
 
@@ -29,6 +30,11 @@ def checked(momentum: float) -> float:
 
 @torch.no_grad()
 def follow(slow: Iterable[nn.Module], fast: Iterable[nn.Module], m: float) -> None:
-    """Move the parameters of `slow` towards those of `fast`; running statistics are each one's own."""
-    ours, theirs = ([p.detach() for module in modules for p in module.parameters()] for modules in (slow, fast))
+    """Move the parameters of `slow` towards those of `fast`; running statistics are each one's own. Where processes share `fast` out, all call this alike."""
+    ours, theirs = ([whole(p.detach()) for module in modules for p in module.parameters()] for modules in (slow, fast))
     torch._foreach_lerp_(ours, theirs, 1 - m)
+
+
+def whole(tensor: Tensor) -> Tensor:
+    """A sharded tensor put together; any other as it is."""
+    return tensor.full_tensor() if isinstance(tensor, DTensor) else tensor

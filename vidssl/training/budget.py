@@ -16,6 +16,7 @@ import torch
 from torch.optim.swa_utils import AveragedModel
 
 from vidssl.energy.base import Energy
+from vidssl.nets.noise import noise_of
 from vidssl.objectives.base import Objective
 from vidssl.training.ema import average
 from vidssl.types import Batch, Moment
@@ -95,7 +96,8 @@ def _train(
         for group in optimizer.param_groups:
             group["lr"] = lr * min(1.0, share / 0.03 + 0.01) * 0.5 * (1 + math.cos(math.pi * share))
         noise = torch.Generator(device).manual_seed(seed * 1_000_003 + step)
-        found = objective.loss(energy, batch, Moment(round(share * total), total, noise))
+        with noise_of(noise):
+            found = objective.loss(energy, batch, Moment(round(share * total), total, noise))
         optimizer.zero_grad()
         found.loss.backward()
         torch.nn.utils.clip_grad_norm_(energy.parameters(), 1.0)

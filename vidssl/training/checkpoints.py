@@ -8,8 +8,10 @@ previous checkpoint. Loading never runs code from the file.
 from __future__ import annotations
 
 import pickle
+import struct
 import warnings
 import zipfile
+import zlib
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +19,7 @@ import torch
 from lightning.fabric.plugins.io import TorchCheckpointIO
 
 from vidssl.files import atomic, sha256_of, sync
+from vidssl.pieces import in_pieces, read_folder, verify_folder
 from vidssl.types import UserError
 
 
@@ -31,6 +34,9 @@ def verify(path: Path) -> None:
     Raises:
         UserError: missing, truncated or altered.
     """
+    if in_pieces(path):
+        verify_folder(path)
+        return
     if not path.is_file():
         raise UserError(f"there is no checkpoint {str(path)!r}: give the path of a .ckpt file, or 'last'")
     digest = digest_path(path)
@@ -46,9 +52,11 @@ def _harm(path: Path) -> str:
     """What is wrong with a file that torch wrote, by the checksums within it, which torch itself does not compare; '' for nothing."""
     try:
         with zipfile.ZipFile(path) as archive:
+            if any(entry.compress_type != zipfile.ZIP_STORED for entry in archive.infolist()):
+                return "it is compressed, and torch compresses nothing"
             damaged = archive.testzip()
-    except (zipfile.BadZipFile, NotImplementedError, EOFError, ValueError) as error:
-        return str(error)
+    except (zipfile.BadZipFile, zipfile.LargeZipFile, zlib.error, struct.error, NotImplementedError, EOFError, ValueError, OSError, RuntimeError, OverflowError) as error:
+        return str(error) or type(error).__name__
     return "" if damaged is None else f"it is damaged at {damaged!r}"
 
 
@@ -122,6 +130,8 @@ class AtomicCheckpointIO(TorchCheckpointIO):
         Raises:
             UserError: missing, truncated, altered, holding more than weights and plain values, or not of vidssl.
         """
+        if in_pieces(Path(path)):
+            return read_folder(path)  # it verifies what it reads
         verify(Path(path))
         try:
             checkpoint = torch.load(path, map_location=map_location or "cpu", weights_only=True)

@@ -15,6 +15,7 @@ LONGEST = 300
 FOREIGN = "Caught "
 """How torch begins what an error in a process that loads clips says here."""
 CAUSES = (  # what jsonargparse says, the likeliest cause first, and what we say
+    (r"Importing '([^']{1,120})[^']*' is not allowed", "{0!r} may not be named: if you trust it, add --allow_class_path and its package"),
     (r"Key \"?'?([\w.]+)'?\"? is required", "{0!r} is missing"),
     (r"Expected '([^']+)' to be a subclass of <class '([^']+)'>", "{0!r} is no {1}"),
     (r"Import path (\S+) does not correspond to a subclass of (\w+)", "{0!r} is no {1}"),

@@ -12,6 +12,7 @@ from typing import Any
 import lightning as L
 import torch
 from torch import Tensor
+from torch.distributed.tensor import DTensor
 
 TRAINED = "trained_state_dict"
 
@@ -20,13 +21,18 @@ TRAINED = "trained_state_dict"
 def follow(averages: Sequence[Tensor], weights: Sequence[Tensor], decay: float, t: int) -> None:
     """Move all averages towards the weights after `t` earlier moves; whole numbers are copied."""
     share = 1 - min(decay, (1 + t) / (10 + t))
-    pairs = list(zip(averages, weights, strict=True))
+    pairs = list(zip(map(own, averages), map(own, weights), strict=True))
     real = [(mean, weight) for mean, weight in pairs if mean.is_floating_point()]
     if real:
         torch._foreach_lerp_([mean for mean, _ in real], [weight for _, weight in real], share)
     for mean, weight in pairs:
         if not mean.is_floating_point():
             mean.copy_(weight)
+
+
+def own(tensor: Tensor) -> Tensor:
+    """The rows of a sharded tensor that this process has; any other tensor as it is."""
+    return tensor.to_local() if isinstance(tensor, DTensor) else tensor
 
 
 def average(decay: float) -> Callable[[Sequence[Tensor], Sequence[Tensor], Tensor | int], None]:
@@ -56,8 +62,10 @@ class EMA(L.Callback):
             self.average = {k: v.detach().clone() for k, v in pl_module.state_dict().items()}
 
     def on_fit_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Follow the model to its device."""
-        self.average = {k: v.to(trainer.strategy.root_device) for k, v in self.average.items()}
+        """Follow the model to its device; what has been sharded since is taken anew."""
+        now = pl_module.state_dict()
+        sharded = {k for k, v in now.items() if isinstance(v, DTensor)}
+        self.average = {k: now[k].detach().clone() if k in sharded else v.to(trainer.strategy.root_device) for k, v in self.average.items()}
 
     def on_train_batch_end(self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Any, batch_idx: int) -> None:
         """Move towards the weights, once for each update."""

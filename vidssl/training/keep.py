@@ -78,6 +78,10 @@ class Keep(Checkpoint):
 def again(path: Path, name: Path) -> None:
     """Make a checkpoint known by one more name, at no cost where the file system can."""
     digest_path(name).unlink(missing_ok=True)
+    if path.is_dir():  # in pieces
+        name.unlink(missing_ok=True)
+        name.symlink_to(path.name, target_is_directory=True)
+        return
     for source, target in ((path, name), (digest_path(path), digest_path(name))):
         if source.is_file():
             with atomic(target) as draft:

@@ -80,7 +80,7 @@ class Look(L.Callback, ABC):
             return
         batch = batch.map(lambda tensor: tensor[:room])
         with trainer.precision_plugin.val_step_context():
-            self.seen.append(self.rows(trainer, pl_module, pl_module.energy, batch, batch_idx))
+            self.seen.append(pl_module(lambda: self.rows(trainer, pl_module, pl_module.energy, batch, batch_idx)))
             if self.reference is None:
                 self._begin(pl_module, batch)
                 if self.fresh is not None:

@@ -7,7 +7,8 @@ device, and nothing in a step waits for the device.
 from __future__ import annotations
 
 import math
-from typing import Any
+from collections.abc import Callable
+from typing import Any, TypeVar
 
 import lightning as L
 import torch
@@ -16,13 +17,16 @@ from torch import Tensor, nn
 
 import vidssl
 from vidssl.energy.base import Energy
+from vidssl.nets.noise import noise_of
 from vidssl.objectives.base import Objective
 from vidssl.spec import spec_of
 from vidssl.training.optim import Joined
+from vidssl.training.sharded import Sharded
 from vidssl.types import Batch, Moment, UserError
 
 FORMAT = 1
 VALIDATION_SEED = 1 << 40
+Seen = TypeVar("Seen")
 
 
 class PredictionTask(L.LightningModule):
@@ -81,6 +85,15 @@ class PredictionTask(L.LightningModule):
                     f"change one of them in the recipe"
                 )
 
+    def configure_model(self) -> None:
+        """Share the weights out, where the run does."""
+        if isinstance(self.trainer.strategy, Sharded):
+            self.trainer.strategy.shard(self)
+
+    def forward(self, look: Callable[[], Seen]) -> Seen:
+        """What `look` gives, with whole weights: outside of a step they may be shared out, and all processes have to look alike."""
+        return look()
+
     def moment(self) -> Moment:
         """This step and its noise; batches whose gradients are accumulated into one step have noise of their own."""
         batches = self.trainer.fit_loop.epoch_loop.total_batch_idx
@@ -101,7 +114,9 @@ class PredictionTask(L.LightningModule):
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """One step of the objective."""
-        out = self.objective.loss(self.energy, batch, self.moment())
+        moment = self.moment()
+        with noise_of(moment.generator):
+            out = self.objective.loss(self.energy, batch, moment)
         self._log("train", out.loss, out.logs, len(batch.x))
         return out.loss
 

@@ -12,6 +12,7 @@ from PIL import Image
 from tensorboard.compat.proto.summary_pb2 import Summary
 
 from vidssl.render import Scene, film
+from vidssl.training.sharded import Sharded
 from vidssl.types import Batch, to_uint8
 
 
@@ -39,12 +40,15 @@ class Watch(L.Callback):
     @torch.no_grad()
     def on_validation_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Write the films; the averaged weights are still in the model."""
-        if self.batch is None or not pl_module.energy.paints or trainer.sanity_checking or not trainer.is_global_zero:
+        shows = trainer.is_global_zero
+        if self.batch is None or not pl_module.energy.paints or trainer.sanity_checking or not (shows or isinstance(trainer.strategy, Sharded)):
             return
         if not isinstance(trainer.logger, TensorBoardLogger):
             return
         generator = torch.Generator(pl_module.device).manual_seed(0)
-        drawn = pl_module.energy.sample(self.batch.x, self.futures, generator)
+        drawn = pl_module(lambda: pl_module.energy.sample(self.batch.x, self.futures, generator))
+        if not shows:
+            return  # it has only lent its share of the weights
         x, y, futures = (to_uint8(video).cpu().numpy() for video in (self.batch.x, self.batch.y, drawn))
         for i in range(len(x)):
             shown = film(Scene(f"clip {i}", x[i], futures[:, i], y[i]))
