@@ -22,6 +22,7 @@ class Adam(torch.optim.Adam): pass
 """
 BACK = "vidssl.data.source.os.system"
 LAMBDA = "lightning.pytorch.callbacks.LambdaCallback"
+BOMB = "{" + ", ".join(f"{b}: &{b} [{','.join(['*' + a] * 9 if a != '_' else ['x'] * 9)}]" for a, b in zip("_abcdefghi", "abcdefghij")) + "}"
 CONFIGS = {
     "module": "trainer: {callbacks: [{class_path: stranger.Callback}]}",
     "string": "model: {optimizer: stranger.Adam}",
@@ -53,6 +54,10 @@ CONFIGS = {
     "unknown tag": "trainer: !Thing {max_steps: 3}",
     "bomb": "a: &a [x,x,x,x,x,x,x,x,x]\n" + "".join(f"{b}: &{b} [{','.join(['*' + a] * 9)}]\n" for a, b in zip("abcdefghi", "bcdefghij")),
     "merging bomb": "a: &a {x: 1}\n" + "".join(f"{b}: &{b} {{<<: [{','.join(['*' + a] * 9)}]}}\n" for a, b in zip("abcdefghi", "bcdefghij")),
+    "bomb in a string": f"data: '{BOMB}'",
+    "bomb in a string in a string": f"""data: "{{x: '{BOMB}'}}" """,
+    "bomb for a number": f"trainer: {{max_steps: '{BOMB}'}}",
+    "deep string": "trainer: {max_steps: '" + "[" * 100_000 + "'}",
     "endless": "a: &a [*a]",
     "deep": "trainer: " + "[" * 100_000,
     "long": "x: [" + "1, " * 400_000 + "1]",

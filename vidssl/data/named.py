@@ -42,21 +42,26 @@ def read_yaml(text: str, source: str) -> Any:
         raise UserError(f"{source} is no YAML of plain values: {' '.join(str(error).split())[:300]}") from error
 
 
+class Unfolds(yaml.YAMLError):
+    """More than the caps."""
+
+
 def bounded(text: str) -> None:
     """Refuse, while it is read piece by piece, YAML that would unfold to more than the caps: an alias of aliases doubles with every line.
 
     Raises:
-        yaml.YAMLError: more than :data:`LONGEST`, :data:`DEEPEST` or :data:`MOST`, or an alias within what it stands for.
+        Unfolds: more than :data:`LONGEST`, :data:`DEEPEST` or :data:`MOST`, or an alias within what it stands for.
+        yaml.YAMLError: no YAML at all.
     """
     if len(text) > LONGEST:
-        raise yaml.YAMLError(f"a configuration has at most {LONGEST:,} characters; this one has {len(text):,}")
+        raise Unfolds(f"a configuration has at most {LONGEST:,} characters; this one has {len(text):,}")
     sizes: dict[str, int] = {}
     open_: list[tuple[str | None, int]] = []  # anchors of the collections around, and values before them
     count = 0
     for event in yaml.parse(text, Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader)):
         if isinstance(event, yaml.AliasEvent):
             if event.anchor not in sizes:
-                raise yaml.YAMLError(f"the alias {event.anchor!r} stands for nothing before it")
+                raise Unfolds(f"the alias {event.anchor!r} stands for nothing before it")
             count += sizes[event.anchor]
         elif isinstance(event, yaml.CollectionStartEvent):
             open_.append((event.anchor, count))
@@ -71,7 +76,7 @@ def bounded(text: str) -> None:
             if event.anchor is not None:
                 sizes[event.anchor] = 1
         if count > MOST or len(open_) > DEEPEST:
-            raise yaml.YAMLError(f"a configuration has at most {MOST:,} values in {DEEPEST} levels; this one has more")
+            raise Unfolds(f"a configuration has at most {MOST:,} values in {DEEPEST} levels; this one has more")
 
 
 @contextmanager
@@ -121,6 +126,9 @@ def check_names(tree: Any, allowed: tuple[str, ...], refused: str) -> None:
         UserError: with that message; or of an address; or of a tree that is deeper than :data:`DEEPEST`.
     """
     for name, value in _named(tree, 0):
+        if value == "text":  # where a number or a class is wanted, jsonargparse reads a text as YAML of its own
+            _bounded_within(name, 0)
+            continue
         if value == "address":
             raise UserError(f"a configuration names files of this machine and no addresses; got {name[:80]!r}: leave it out")
         if not _below(name, allowed) or _below(name, NEVER):
@@ -134,12 +142,31 @@ def check_names(tree: Any, allowed: tuple[str, ...], refused: str) -> None:
             raise UserError(f"a configuration names classes; {name[:120]!r} is a function, which would be run: leave it out")
 
 
+def _bounded_within(text: str, depth: int) -> None:
+    """Refuse a text that would unfold to more than the caps, or one within it."""
+    if not any(sign in text for sign in "&[{\n"):
+        return
+    try:
+        bounded(text)
+        inner = yaml.load(text, Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))
+    except Unfolds as error:
+        raise UserError(f"a text in a configuration is too much when it is read as YAML: {error}: leave it out") from error
+    except (yaml.YAMLError, ValueError, TypeError, KeyError, IndexError, AttributeError, OverflowError):
+        return  # plain text
+    row = [inner]
+    while row:
+        value = row.pop()
+        row += [*value.keys(), *value.values()] if isinstance(value, dict) else value if isinstance(value, list) else []
+        if isinstance(value, str) and value != text and depth < DEEPEST:
+            _bounded_within(value, depth + 1)
+
+
 def _below(name: str, packages: tuple[str, ...]) -> bool:
     return any(name == package or name.startswith(package + ".") for package in packages)
 
 
 def _named(node: Any, depth: int) -> Iterator[tuple[str, str]]:
-    """Full names in a tree, and whether they name a class, a function or an address."""
+    """Full names in a tree, and whether they name a class, a function or an address; and all texts."""
     if depth > 2 * DEEPEST:
         raise UserError(f"a configuration has at most {DEEPEST} levels; this one has more: make it flat")
     if isinstance(node, dict):
@@ -150,8 +177,8 @@ def _named(node: Any, depth: int) -> Iterator[tuple[str, str]]:
     if isinstance(node, list | tuple):
         for value in node:
             yield from _named(value, depth + 1)
-    elif isinstance(node, str) and ("://" in node or "::" in node):
-        yield node, "address"
+    elif isinstance(node, str):
+        yield node, "address" if "://" in node or "::" in node else "text"
     elif isinstance(node, partial):
         yield from _named([node.func, node.args, node.keywords], depth + 1)
     elif inspect.isclass(node):
