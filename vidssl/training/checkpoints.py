@@ -62,7 +62,7 @@ def _harm(path: Path) -> str:
 
 def found(folder: Path) -> list[Path]:
     """The checkpoints below `folder`, the newest first; ``last.ckpt`` is another name of one of them, and comes after it."""
-    paths = [p for p in folder.rglob("*.ckpt") if not p.name.startswith(".")]  # a dot begins the name of a draft
+    paths = [p for p in folder.rglob("*.ckpt") if not p.name.startswith(".") and p.exists()]  # a dot begins the name of a draft
     return sorted(paths, key=lambda p: (p.stat().st_mtime_ns, p.name != LAST), reverse=True)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import shutil
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -45,7 +46,7 @@ class Keep(Checkpoint):
         self.folder = Path(trainer.strategy.broadcast(str(self.folder)))  # a process that looks for a free name a moment later finds another
         if trainer.is_global_zero:
             for draft in self.folder.glob(".*.ckpt*"):
-                shutil.rmtree(draft) if draft.is_dir() else draft.unlink()
+                shutil.rmtree(draft) if draft.is_dir() and not draft.is_symlink() else draft.unlink()
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Nothing is to be saved before the first step."""
@@ -79,8 +80,11 @@ def again(path: Path, name: Path) -> None:
     """Make a checkpoint known by one more name, at no cost where the file system can."""
     digest_path(name).unlink(missing_ok=True)
     if path.is_dir():  # in pieces
-        name.unlink(missing_ok=True)
-        name.symlink_to(path.name, target_is_directory=True)
+        with suppress(OSError):  # where there are no links, the newest has its own name alone
+            draft = name.with_name(f".{name.name}")
+            draft.unlink(missing_ok=True)
+            draft.symlink_to(path.name, target_is_directory=True)
+            os.replace(draft, name)
         return
     for source, target in ((path, name), (digest_path(path), digest_path(name))):
         if source.is_file():
