@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import random
 from pathlib import Path
@@ -96,25 +97,25 @@ def _changed(tree: Any, rng: random.Random) -> Any:
     places: list[tuple[Any, Any]] = []
     _collect(tree, places)
     if not places:
-        return rng.choice(VALUES)
+        return copy.deepcopy(rng.choice(VALUES))
     holder, key = rng.choice(places)
     what = rng.random()
     if what < 0.15:
         del holder[key]
     elif what < 0.22:
         deep: Any = holder[key]
-        for _ in range(rng.choice([5, 100, 400])):
+        for _ in range(rng.choice([5, 60, 120])):
             deep = [deep] if rng.random() < 0.5 else {"init_args": deep}
         holder[key] = deep
     elif what < 0.3 and isinstance(holder, dict):
-        holder[rng.choice(["x", "class_path", "init_args", "dict_kwargs", "__path__", "", "a.b"])] = rng.choice(VALUES)
+        holder[rng.choice(["x", "class_path", "init_args", "dict_kwargs", "__path__", "", "a.b"])] = copy.deepcopy(rng.choice(VALUES))
     elif what < 0.4:
         other, place = rng.choice(places)
         other[place] = json.loads(json.dumps(holder[key]))
     elif what < 0.55 and isinstance(holder[key], int):
         holder[key] = rng.choice([holder[key] + 1, -holder[key], holder[key] * 1000, holder[key] + 0.5, str(holder[key])])
     else:
-        holder[key] = rng.choice(VALUES)
+        holder[key] = copy.deepcopy(rng.choice(VALUES))
     return tree
 
 

@@ -66,7 +66,7 @@ def test_killed_five_times(folder: Path, whole: dict[str, bytes], tmp_path: Path
         os.killpg(job.pid, signal.SIGKILL)
         job.wait()
         assert len(list(out.glob("units/*.json"))) < VIDEOS and not (out / "index.json").exists()
-    (out / "shards" / ".left-0123.npy").write_bytes(b"half")  # as a kill in the middle of a shard leaves it
+    (out / "shards" / ".left-01234567.npy").write_bytes(b"half")  # as a kill in the middle of a shard leaves it
     counts = prepare(folder, out, 16)
     assert counts.found == counts.written + counts.kept + counts.refused == VIDEOS and counts.refused == BROKEN
     assert counts.kept >= goals[-1] - BROKEN and counts.written

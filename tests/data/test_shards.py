@@ -148,6 +148,19 @@ def test_a_pixel_that_has_changed_is_noticed(folder: Path, tmp_path: Path) -> No
         ShardSource(tmp_path / "out", 9, 3).read(0, np.arange(2, 6), out)
 
 
+def test_what_an_earlier_call_left_damaged_is_made_anew_and_other_files_stay(folder: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    prepare(folder, out, 24)
+    before = {path: path.read_bytes() for path in out.rglob("*") if path.is_file()}
+    shard, (first, second, *_) = next((out / "shards").iterdir()), sorted((out / "units").iterdir())
+    shard.write_bytes(shard.read_bytes()[:-9])
+    first.write_text("{}")
+    second.write_text("[")
+    (out / ".gitignore").write_text("*")
+    prepare(folder, out, 24)
+    assert {path: path.read_bytes() for path in before} == before and (out / ".gitignore").is_file()
+
+
 def test_marks_are_sums_of_words_times_odd_numbers() -> None:
     frames = np.random.default_rng(0).integers(0, 256, (3, 2, 5), np.uint8)  # 10 bytes: two words, the second filled up with zeros
     odd = [int(w) for w in np.random.Generator(np.random.Philox(0)).integers(0, 1 << 64, 2, np.uint64) | np.uint64(1)]

@@ -10,6 +10,7 @@ import hashlib
 import json
 import multiprocessing
 import os
+import re
 import shutil
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ProcessPoolExecutor
@@ -21,11 +22,12 @@ import numpy as np
 
 from vidssl.data.decode import RESIZE, VideoError, VideoInfo, fingerprint, look, open_video
 from vidssl.data.index import Progress, Refused, check_share, find, no_progress, pack
-from vidssl.data.shards import FORMAT, INDEX, REFUSED, marks, signed
+from vidssl.data.shards import FORMAT, HEADER, INDEX, REFUSED, marks, signed
 from vidssl.files import atomic, write_json
 from vidssl.types import UserError
 
 STARTED = ".started.json"
+DRAFT = re.compile(r"\..*-[0-9a-f]{8}\.(npy|json)")
 
 
 @dataclass
@@ -76,7 +78,7 @@ class Unit:
         if not Path(self.path).is_file():
             return {"name": self.name, "reason": f"there is no file {self.path!r}", "kept": False}
         note = Path(self.out) / "units" / f"{self.mark}.json"
-        if (before := _read(note)) is not None and ("reason" in before or (Path(self.out) / "shards" / before["shard"]).is_file()):
+        if (before := _read(note)) is not None and self._stands(before):
             return {**before, "kept": True}
         try:
             made = {"name": self.name, **self._write(look(self.path))}
@@ -84,6 +86,15 @@ class Unit:
             made = {"name": self.name, "reason": str(error)}
         write_json(note, made)
         return {**made, "kept": False}
+
+    def _stands(self, note: Any) -> bool:
+        """Whether a note of an earlier call is one of this unit, and its shard has the size that it was written with."""
+        if not isinstance(note, dict) or note.get("name") != self.name:
+            return False
+        if "shard" not in note:
+            return isinstance(note.get("reason"), str)
+        shard = Path(self.out) / "shards" / note["shard"]
+        return shard.is_file() and shard.stat().st_size == HEADER + _frames(note["info"]) * (self.channels * self.size**2 + 8)
 
     def _write(self, info: VideoInfo) -> dict[str, Any]:
         stem = "".join(c if c.isalnum() else "_" for c in Path(self.path).stem)[:40]
@@ -152,9 +163,8 @@ def prepare(
     conserved = {"found": counts.found, "shards": len(done), "refused": counts.refused, "frames": frames}
     videos = [{"name": note["name"], "shard": note["shard"], "info": note["info"]} for note in done]
     write_json(out / INDEX, signed({**settings, "counts": conserved, "videos": videos}))
-    for draft in out.rglob(".*"):  # of calls that were killed
-        if draft.is_file() and draft.name != STARTED:
-            draft.unlink()
+    for draft in (path for folder in (out, out / "shards", out / "units") for path in folder.glob(".*") if DRAFT.fullmatch(path.name)):
+        draft.unlink()  # of calls that were killed; other hidden files are not ours
     return counts
 
 
@@ -179,7 +189,7 @@ def _by_ray(units: list[Unit], address: str) -> Iterable[dict[str, Any]]:
         raise UserError("a Ray job needs Ray, which is not installed: pip install 'vidssl[ray]', or take --workers") from error
     own = not ray.is_initialized()
     if own:
-        ray.init(address=None if address == "local" else address, include_dashboard=False, log_to_driver=False, logging_level="ERROR", configure_logging=True)
+        ray.init(address=address, include_dashboard=False, log_to_driver=False, logging_level="ERROR", configure_logging=True)
     try:
         ray.data.DataContext.get_current().enable_progress_bars = False
         rows = ray.data.from_items([asdict(unit) for unit in units], override_num_blocks=max(1, min(len(units), 200)))
