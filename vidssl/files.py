@@ -11,6 +11,9 @@ import hashlib
 import json
 import os
 import secrets
+import struct
+import zipfile
+import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -73,6 +76,24 @@ def sha256_of(path: str | Path) -> str:
         while piece := file.read(CHUNK_BYTES):
             digest.update(piece)
     return digest.hexdigest()
+
+
+def zip_harm(path: str | Path) -> str:
+    """What is wrong with a file that torch wrote, by the checksums within it, which torch itself does not compare; '' for nothing.
+
+    What torch writes is neither compressed nor larger than its file: a few bytes could unfold to terabytes otherwise.
+    """
+    try:
+        with zipfile.ZipFile(path) as archive:
+            entries = archive.infolist()
+            if any(entry.compress_type != zipfile.ZIP_STORED for entry in entries):
+                return "it is compressed, and torch compresses nothing"
+            if sum(entry.file_size for entry in entries) > Path(path).stat().st_size:
+                return "it says that more is in it than it has bytes"
+            damaged = archive.testzip()
+    except (zipfile.BadZipFile, zipfile.LargeZipFile, zlib.error, struct.error, NotImplementedError, EOFError, ValueError, OSError, RuntimeError, OverflowError) as error:
+        return str(error) or type(error).__name__
+    return "" if damaged is None else f"it is damaged at {damaged!r}"
 
 
 def sync(path: Path) -> None:

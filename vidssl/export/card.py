@@ -24,6 +24,8 @@ from vidssl.types import UserError
 
 FORMAT = 1
 NAME = "card.json"
+LONGEST = 1 << 24
+"""Characters of a card."""
 WEIGHTS = FORMATS["safetensors"].files
 LICENCE = (
     "vidssl is under Apache-2.0. The licence of these weights is for whoever trained them to state; "
@@ -109,7 +111,11 @@ def read_card(folder: Path) -> dict[str, Any]:
     if not path.is_file():
         raise UserError(f"an exported folder has a {NAME}; {str(folder)!r} has none: export the model again")
     try:
-        card = json.loads(path.read_text("utf-8"))
+        with open(path, encoding="utf-8") as file:
+            text = file.read(LONGEST + 1)
+        if len(text) > LONGEST:
+            raise ValueError(f"it has more than {LONGEST:,} characters")
+        card = json.loads(text)
     except (ValueError, RecursionError) as error:
         raise UserError(f"{str(path)!r} is not whole JSON ({error}): copy or export it again") from error
     if not isinstance(card, dict) or card.get("format") != FORMAT:

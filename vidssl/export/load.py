@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from vidssl.energy.base import Energy
 from vidssl.export.card import NAME, WEIGHTS, Opened, form_of, read_card
 from vidssl.export.formats import FORMATS
+from vidssl.export.room import bounded
 from vidssl.export.weights import make, read_checkpoint, read_safetensors
 from vidssl.house import PACKAGE
 from vidssl.nets.encoders import Encoder
@@ -130,6 +131,8 @@ def _open_checkpoint(path: Path) -> Opened:
     tensors, data, training = checkpoint.get("state_dict"), record.get("data"), record.get("record")
     if not all(isinstance(part, dict) for part in (tensors, data, training)):
         raise UserError(f"{str(path)!r} has no state_dict, or its record has no data and record: use another checkpoint")
+    if not bounded([data, training]):
+        raise UserError(f"the record in {str(path)!r} is not plain JSON (it unfolds to more than it may be): use another checkpoint")
     try:
         data, training = json.loads(json.dumps([data, training], allow_nan=False))
     except (TypeError, ValueError, RecursionError) as error:

@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import pickle
-import struct
-import zipfile
-import zlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -15,13 +12,14 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from vidssl.files import sha256_of
+from vidssl.export.room import Room, bounded, numbers, ordinary
+from vidssl.files import sha256_of, zip_harm
 from vidssl.pieces import INDEX, in_pieces, read_folder
 from vidssl.spec import build
 from vidssl.types import UserError
 
-SPARE = 1 << 24
-"""Numbers that a model may have beyond its file, such as tables of positions."""
+FLOATS = (torch.float64, torch.float32, torch.float16, torch.bfloat16)
+"""What one another's weights may be: half precision was trained in half precision."""
 
 
 def read_safetensors(path: Path, sha256: str) -> dict[str, Tensor]:
@@ -54,17 +52,10 @@ def read_checkpoint(path: Path) -> tuple[dict[str, Any], str]:
         return read_folder(path, lambda keys, stored: stored.whole() if keys[0] == "state_dict" else None), sha256_of(path / INDEX)
     found = sha256_of(path)
     written = path.with_name(path.name + ".sha256")
-    if written.is_file() and written.read_text("utf-8", "replace").split()[:1] != [found]:
+    if written.is_file() and _first_word(written) != found:
         raise UserError(f"the checkpoint {str(path)!r} is not what was written (its sha256 differs): use another one")
-    try:
-        with zipfile.ZipFile(path) as archive:
-            if any(entry.compress_type != zipfile.ZIP_STORED for entry in archive.infolist()):  # a few bytes may unfold to terabytes
-                raise ValueError("it is compressed, and torch compresses nothing")
-            damaged = archive.testzip()  # torch itself compares no checksums when it reads
-    except (zipfile.BadZipFile, zipfile.LargeZipFile, zlib.error, struct.error, NotImplementedError, EOFError, ValueError, OSError, RuntimeError, OverflowError) as error:
-        raise UserError(f"{str(path)!r} is no checkpoint, or only part of one ({error}): use another one") from error
-    if damaged is not None:
-        raise UserError(f"the checkpoint {str(path)!r} is damaged at {damaged!r}: use another one")
+    if harm := zip_harm(path):
+        raise UserError(f"{str(path)!r} is no checkpoint, or only part of one ({harm}): use another one")
     try:
         checkpoint = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
     except pickle.UnpicklingError as error:
@@ -79,24 +70,40 @@ def read_checkpoint(path: Path) -> tuple[dict[str, Any], str]:
     return checkpoint, found
 
 
+def _first_word(path: Path) -> str:
+    """Of a small file, or of the beginning of one that should be small."""
+    with open(path, "rb") as file:
+        return (file.read(200).decode("utf-8", "replace").split() or [""])[0]
+
+
 def make(spec: Any, tensors: Mapping[str, Any], source: str) -> Any:
-    """The model that `spec` describes, with `tensors` in it. It is laid out without memory first, and memory is taken only when all names and shapes fit the file.
+    """The model that `spec` describes, with `tensors` in it. While it is built, nothing is made that is far larger than they are.
 
     Raises:
-        UserError: see :func:`vidssl.spec.build` and :func:`fill`; or the model is far larger than its file.
+        UserError: see :func:`vidssl.spec.build`, :class:`~vidssl.export.room.Room` and :func:`fill`; or `spec` names a file.
     """
-    with torch.device("meta"):
-        plan = build(spec)
-    if not isinstance(plan, nn.Module):
-        return plan
-    compare(plan, tensors, source)
-    room = sum(value.numel() for value in tensors.values() if isinstance(value, Tensor))
-    needed = sum(value.numel() for value in (*plan.parameters(), *plan.buffers()))
-    if needed > 2 * room + SPARE:
-        raise UserError(f"a model is about as large as its weights; that of {source} has {needed:,} numbers and its file {room:,}: use another file")
-    made = build(spec)
-    fill(made, tensors, source)
+    if not bounded(spec):
+        raise UserError(f"a model is described in a few thousand values; {source} has many more: use another file")
+    if named := _weights(spec):
+        raise UserError(f"a model has its weights beside it; {source} names the file {named[:80]!r}, which is not opened: export it again")
+    with Room(numbers(tensors.values()), len(tensors), source):
+        made = build(spec)
+    if isinstance(made, nn.Module):
+        fill(made, tensors, source)
     return made
+
+
+def _weights(spec: Any) -> str:
+    """The file that a part of `spec` would read, '' for none: it is no stranger's business which files of this machine can be read."""
+    stack = [spec]
+    while stack:
+        node = stack.pop()
+        if isinstance(node, dict):
+            arguments = node.get("init_args")
+            if isinstance(arguments, dict) and arguments.get("weights") is not None:
+                return str(arguments["weights"])
+        stack += node.values() if isinstance(node, dict) else node if isinstance(node, list) else []
+    return ""
 
 
 def compare(module: nn.Module, tensors: Mapping[str, Any], source: str) -> None:
@@ -113,9 +120,12 @@ def compare(module: nn.Module, tensors: Mapping[str, Any], source: str) -> None:
         raise UserError(f"{len(extra)} tensors are too many, first {extra[0]!r}: {remedy}")
     for name, value in wanted.items():
         given = tensors[name]
-        if not isinstance(given, Tensor) or given.shape != value.shape:
-            shape = list(given.shape) if isinstance(given, Tensor) else type(given).__name__
+        if not isinstance(given, Tensor) or given.is_nested or given.shape != value.shape:
+            shape = list(given.shape) if isinstance(given, Tensor) and not given.is_nested else type(given).__name__
             raise UserError(f"{name!r} has shape {list(value.shape)} in the model and {shape} in the file: {remedy}")
+        kinds = (given.dtype, value.dtype)
+        if not ordinary(given) or kinds[0] != kinds[1] and not all(kind in FLOATS for kind in kinds):
+            raise UserError(f"{name!r} is {value.dtype} in the model and something else in the file ({given.dtype}, {given.layout}): {remedy}")
 
 
 def fill(module: nn.Module, tensors: Mapping[str, Any], source: str) -> None:

@@ -9,6 +9,7 @@ do (with torch's own its untrained features have a spread of 1e-7). Where a map 
 
 from __future__ import annotations
 
+import zipfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +21,7 @@ from torch import Tensor, nn
 from torchvision.models import get_model_weights, video
 from torchvision.ops import StochasticDepth
 
+from vidssl.files import zip_harm
 from vidssl.nets.encoders import Encoder
 from vidssl.nets.gather import gather, world
 from vidssl.types import UserError
@@ -204,6 +206,9 @@ def _read(path: str) -> dict[str, Tensor]:
     """The tensors of a file; nothing else in it is opened."""
     if not Path(path).is_file():
         raise UserError(f"weights are a file with a state dict; there is no {path!r}")
+    # old files of torchvision's are no archives; archives are held against their own table first
+    if zipfile.is_zipfile(path) and (harm := zip_harm(path)):
+        raise UserError(f"weights are a state dict and nothing more; {path!r} is damaged or none ({harm}): use another file")
     try:
         found = load_file(path) if path.endswith(".safetensors") else torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # a file that is none may fail in any way
