@@ -8,19 +8,18 @@ previous checkpoint. Loading never runs code from the file.
 from __future__ import annotations
 
 import pickle
-import struct
 import warnings
-import zipfile
-import zlib
 from pathlib import Path
 from typing import Any
 
 import torch
 from lightning.fabric.plugins.io import TorchCheckpointIO
 
-from vidssl.files import atomic, sha256_of, sync
+from vidssl.files import atomic, sha256_of, sync, zip_harm
 from vidssl.pieces import in_pieces, read_folder, verify_folder
 from vidssl.types import UserError
+
+LAST = "last.ckpt"
 
 
 def digest_path(path: Path) -> Path:
@@ -44,29 +43,14 @@ def verify(path: Path) -> None:
         if digest.read_text("utf-8", "replace").split()[:1] != [sha256_of(path)]:
             raise UserError(f"the checkpoint {str(path)!r} is not what was written (its SHA-256 differs): use an older one")
         return
-    if harm := _harm(path):
+    if harm := zip_harm(path):
         raise UserError(f"{str(path)!r} is no whole checkpoint ({harm}): use an older one")
-
-
-def _harm(path: Path) -> str:
-    """What is wrong with a file that torch wrote, by the checksums within it, which torch itself does not compare; '' for nothing."""
-    try:
-        with zipfile.ZipFile(path) as archive:
-            if any(entry.compress_type != zipfile.ZIP_STORED for entry in archive.infolist()):
-                return "it is compressed, and torch compresses nothing"
-            damaged = archive.testzip()
-    except (zipfile.BadZipFile, zipfile.LargeZipFile, zlib.error, struct.error, NotImplementedError, EOFError, ValueError, OSError, RuntimeError, OverflowError) as error:
-        return str(error) or type(error).__name__
-    return "" if damaged is None else f"it is damaged at {damaged!r}"
 
 
 def found(folder: Path) -> list[Path]:
     """The checkpoints below `folder`, the newest first; ``last.ckpt`` is another name of one of them, and comes after it."""
     paths = [p for p in folder.rglob("*.ckpt") if not p.name.startswith(".") and p.exists()]  # a dot begins the name of a draft
     return sorted(paths, key=lambda p: (p.stat().st_mtime_ns, p.name != LAST), reverse=True)
-
-
-LAST = "last.ckpt"
 
 
 def newest(folder: Path) -> Path:
@@ -113,7 +97,7 @@ class AtomicCheckpointIO(TorchCheckpointIO):
             with atomic(final) as draft:
                 torch.save(checkpoint, draft)
                 sync(draft)
-                if harm := _harm(draft):
+                if harm := zip_harm(draft):
                     raise OSError(f"the file is not what was written: {harm}")
                 digest = sha256_of(draft)
                 # a crash between the two renames leaves a checkpoint without a digest, never one with a false digest
