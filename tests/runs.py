@@ -37,10 +37,10 @@ class Started:
         accidents: by rank.
     """
 
-    def __init__(self, folder: Path, world: int, *words: str, accidents: dict[int, Accident] | None = None, recipe: str = "fork-categorical") -> None:
+    def __init__(self, folder: Path, world: int, *words: str, accidents: dict[int, Accident] | None = None) -> None:
         folder.mkdir(exist_ok=True, parents=True)
         self.folder = folder
-        line = ["fit", "--config", recipe, "--run", "run", *QUIET, *SIZES, *(["--trainer.devices", str(world)] if world > 1 else []), *words]
+        line = ["fit", "--config", "fork-categorical", "--run", "run", *QUIET, *SIZES, *(["--trainer.devices", str(world)] if world > 1 else []), *words]
         with socket.socket() as free:
             free.bind(("127.0.0.1", 0))
             port = free.getsockname()[1]
@@ -126,18 +126,15 @@ def _die() -> None:
     os.kill(os.getpid(), signal.SIGKILL)
 
 
-def _at(owner: Any, name: str, number: int, act: Callable[[], None] = _die, after: bool = False) -> None:
-    """Do something before, or after, the `number`-th call of a function."""
+def _at(owner: Any, name: str, number: int, act: Callable[[], None] = _die) -> None:
+    """Do something before the `number`-th call of a function."""
     real, count = getattr(owner, name), [0]
 
     def counted(*args: Any, **kwargs: Any) -> Any:
         count[0] += 1
-        if count[0] == number and not after:
+        if count[0] == number:
             act()
-        made = real(*args, **kwargs)
-        if count[0] == number and after:
-            act()
-        return made
+        return real(*args, **kwargs)
 
     setattr(owner, name, counted)
 
@@ -175,10 +172,10 @@ def _half(number: int) -> None:
     torch.save = save
 
 
-def _task(name: str, number: int, act: Callable[[], None] = _die, after: bool = False) -> None:
+def _task(name: str, number: int, act: Callable[[], None] = _die) -> None:
     from vidssl.training.task import PredictionTask
 
-    _at(PredictionTask, name, number, act, after)
+    _at(PredictionTask, name, number, act)
 
 
 def _signal(number: int) -> Callable[[], None]:
