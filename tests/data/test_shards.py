@@ -15,6 +15,8 @@ import fsspec
 import numpy as np
 import pytest
 
+from vidssl import cli
+from vidssl.data.config import load_data
 from vidssl.data.decode import VideoError, VideoInfo, open_video
 from vidssl.data.index import pack
 from vidssl.data.module import VideoData
@@ -212,3 +214,16 @@ def test_the_command_with_workers(folder: Path, tmp_path: Path) -> None:
     assert len(ShardSource(tmp_path / "out", 16, 1).names) == 3
     done = subprocess.run([*line[:4], str(tmp_path / "absent"), "out"], cwd=tmp_path, env={**os.environ, "PYTHONPATH": str(ROOT)}, capture_output=True, text=True)
     assert done.returncode == 2 and done.stderr.count("\n") == 1 and "absent" in done.stderr and not (tmp_path / "out2").exists()
+
+
+def test_the_command_takes_an_address_and_a_configuration_does_not(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.chdir(tmp_path)
+    prepare(folder, "out", 64)
+    url = f"file://{tmp_path}/out"
+    words = ["fit", "--config", "video-gaussian", "--trainer.accelerator", "cpu", "--trainer.max_steps", "1", "--data.batch_size", "1", "--data.val_share", "0.3", "--data.test_share", "0.3"]
+    assert cli.main([*words, f"--data.folder={url}", "--trainer.fast_dev_run", "true"]) == 0
+    assert load_data("video-gaussian", folder=url).frames().names
+    (tmp_path / "own.yaml").write_text(f"data: {{init_args: {{folder: '{url}'}}}}\n")
+    for more in (["--config", "own.yaml"], ["--data.folder", f"simplecache::{url}"]):
+        assert cli.main([*words, *more]) == 2
+        assert "no addresses" in capsys.readouterr().err

@@ -52,7 +52,7 @@ def make_data(section: dict[str, Any], where: str = "the data section", **change
     try:
         with only(OURS):
             read = parser.parse_object({"data": section})
-            check_names(read.as_dict(), OURS, refused)
+            check_names(read.as_dict(), OURS, refused, [value for value in changes.values() if isinstance(value, str)])
             return parser.instantiate_classes(read).data
     except UserError:
         raise

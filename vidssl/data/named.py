@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import inspect
 import sys
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from functools import partial
 from typing import Any
@@ -111,7 +111,7 @@ def only(allowed: tuple[str, ...]) -> Iterator[None]:
         jsonargparse.set_loader("yaml", load, (yaml.YAMLError,))
 
 
-def check_names(tree: Any, allowed: tuple[str, ...], refused: str) -> None:
+def check_names(tree: Any, allowed: tuple[str, ...], refused: str, own: Collection[str] = ()) -> None:
     """Refuse a tree of settings that names what is not below `allowed`, or a function in place of a class, or an address.
 
     A tree that jsonargparse has read holds functions themselves where the file gave only their names, and it holds the contents of files that the
@@ -120,6 +120,7 @@ def check_names(tree: Any, allowed: tuple[str, ...], refused: str) -> None:
     Args:
         tree: of plain values.
         allowed: packages and modules.
+        own: addresses that the user gave beside the file.
         refused: the message, with ``{name}`` for what is named and ``{package}`` for the package it is in.
 
     Raises:
@@ -130,7 +131,9 @@ def check_names(tree: Any, allowed: tuple[str, ...], refused: str) -> None:
             _bounded_within(name, 0)
             continue
         if value == "address":
-            raise UserError(f"a configuration names files of this machine and no addresses; got {name[:80]!r}: leave it out")
+            if name in own and "::" not in name:  # which chains one reader behind another
+                continue
+            raise UserError(f"a configuration names files of this machine and no addresses; got {name[:80]!r}: leave it out, or give it on the command line")
         if not _below(name, allowed) or _below(name, NEVER):
             raise UserError(refused.format(name=name[:120], package=name.split(".")[0][:40]))
         if value == "class" and (found := _loaded(name)) is not None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
@@ -42,15 +43,15 @@ def check_file(config: Path, allowed: tuple[str, ...]) -> None:
     check_tree(tree, allowed, str(config))
 
 
-def check_tree(tree: Any, allowed: tuple[str, ...], source: str) -> None:
-    """Refuse a tree of settings that names a class from elsewhere, a function, or an address.
+def check_tree(tree: Any, allowed: tuple[str, ...], source: str, own: Collection[str] = ()) -> None:
+    """Refuse a tree of settings that names a class from elsewhere, a function, or an address that is not one of the user's `own`.
 
     Raises:
         UserError: see :func:`check_file`.
     """
     told = ", ".join(dict.fromkeys(".".join(entry.split(".")[:3]) for entry in allowed)).replace("{", "{{").replace("}", "}}")
     source = source.replace("{", "{{").replace("}", "}}")
-    check_names(tree, allowed, f"a configuration names classes of {told}; {source} names {{name!r}}: if you trust it, add --allow_class_path {{package}}")
+    check_names(tree, allowed, f"a configuration names classes of {told}; {source} names {{name!r}}: if you trust it, add --allow_class_path {{package}}", own)
     trainer = tree.get("trainer") if isinstance(tree, dict) else None
     if isinstance(trainer, dict) and trainer.get("model_registry"):
         raise UserError("a configuration sends no model anywhere; got trainer.model_registry: leave it out")

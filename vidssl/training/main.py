@@ -60,7 +60,8 @@ Train a model. RECIPE is a YAML file or a shipped recipe's name; later files cha
   --print_config         print the whole configuration with every default, and stop
   --KEY VALUE            any key of the configuration, e.g. --trainer.max_steps 2000 --data.batch_size 32
                          --checkpoint_every 100 --ema.decay 0.999 --watch.clips 8 --trainer.precision bf16-mixed
-                         --trainer.devices 2 --timeout 300
+                         --trainer.devices 2 --timeout 300 --data.folder s3://bucket/SHARDS
+                         --trainer.strategy sharded    weights shared out among devices, for models too large for one
 
 Writes DIR/NAME/version_K/: checkpoints, TensorBoard logs with rendered futures, curves.csv, config.yaml. Told to stop by
 SIGTERM or SIGUSR1, it saves a checkpoint and exits with status 143. Under torchrun or srun it is one of the
@@ -79,6 +80,7 @@ class FitCLI(LightningCLI):
 
     def __init__(self, logger: TensorBoardLogger, allowed: tuple[str, ...], args: list[str]) -> None:
         self.house_logger, self.allowed = logger, allowed
+        self.own = {part.partition("=")[2] if part.startswith("--") else part for part in args if "://" in part}
         super().__init__(
             PredictionTask,
             ClipData,
@@ -115,7 +117,7 @@ class FitCLI(LightningCLI):
 
     def before_instantiate_classes(self) -> None:
         """Look at what the configuration names before anything is made."""
-        check_tree(self.config.as_dict(), self.allowed, "this one")
+        check_tree(self.config.as_dict(), self.allowed, "this one", self.own)
 
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
         """The configuration's trainer with the house's parts where the configuration does not ask for its own."""
