@@ -227,3 +227,21 @@ def test_the_command_takes_an_address_and_a_configuration_does_not(folder: Path,
     for more in (["--config", "own.yaml"], ["--data.folder", f"simplecache::{url}"]):
         assert cli.main([*words, *more]) == 2
         assert "no addresses" in capsys.readouterr().err
+
+
+def test_one_job_has_one_decoder_and_each_video_once(folder: Path, tmp_path: Path) -> None:
+    (folder / "list.txt").write_text("a.mp4\ndeep/../a.mp4\n# c.mp4\nc.mp4\n")
+    assert counted(prepare(folder / "list.txt", tmp_path / "out", 24)) == (2, 2, 0, 0)
+    with pytest.raises(UserError, match="something else"):
+        prepare(folder / "list.txt", tmp_path / "out", 24, decoder="decord")
+
+
+@pytest.mark.slow
+def test_a_process_that_dies_is_told_in_one_line(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Unit, "work", _die)
+    with pytest.raises(UserError, match="ended from outside"):
+        prepare(folder, tmp_path / "out", 24, workers=1)
+
+
+def _die(unit: Unit) -> None:
+    os._exit(9)

@@ -104,7 +104,7 @@ def find(source: str | Path) -> tuple[Path, list[Path]]:
     except UnicodeDecodeError as error:
         raise UserError(f"a list of videos is a text file with a path a line; {str(source)!r} is none: give the folder it is in") from error
     root = source.absolute().parent
-    return root, [root / line for line in dict.fromkeys(lines) if line and not line.startswith("#")]
+    return root, [root / line for line in dict.fromkeys(os.path.normpath(line) for line in lines if line and not line.startswith("#"))]
 
 
 def scan(source: str | Path, progress: Progress = no_progress) -> Index:

@@ -14,6 +14,7 @@ import re
 import shutil
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -146,7 +147,7 @@ def prepare(
     root, paths = find(source)
     check_share(len(paths), [], max_bad, str(root))
     settings = {"format": FORMAT, "size": size, "channels": channels, "resize": RESIZE, "source": root.name}
-    _claim(out, settings)
+    _claim(out, {**settings, "decoder": decoder})
     units = [Unit(str(path), Path(os.path.relpath(path, root)).as_posix(), str(out.absolute()), size, channels, decoder) for path in paths]
     made = {note["name"]: note for note in progress(_notes(units, workers, ray), len(units), "preparing videos")}
     notes = [made[unit.name] for unit in units]
@@ -173,8 +174,11 @@ def _notes(units: list[Unit], workers: int, ray: str | None) -> Iterator[dict[st
     if ray is not None:
         yield from _by_ray(units, ray)
     elif workers:
-        with ProcessPoolExecutor(workers, mp_context=multiprocessing.get_context("spawn")) as pool:
-            yield from pool.map(Unit.work, units)
+        try:
+            with ProcessPoolExecutor(workers, mp_context=multiprocessing.get_context("spawn")) as pool:
+                yield from pool.map(Unit.work, units)
+        except BrokenProcessPool as error:
+            raise UserError("a process that decodes was ended from outside, perhaps as memory was short: what it wrote is whole; go on by the same command, with fewer --workers") from error
     else:
         yield from map(Unit.work, units)
 
