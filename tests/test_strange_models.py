@@ -249,3 +249,10 @@ def test_room_is_left_as_it_was() -> None:
     with room.Room(10, 1, "x"):
         torch.ones(1 << 10, 1 << 10) @ torch.ones(1 << 10, 1 << 10)
     assert torch.nn.modules.module._global_module_registration_hooks == before
+
+
+def test_gradients_are_as_they_were_after_a_refusal_within_no_grad() -> None:
+    with pytest.raises(UserError, match="far larger"), room.Room(10, 1, "x"), torch.no_grad():
+        for _ in range(room.STEPS + 200):
+            torch.zeros(1)
+    assert torch.is_grad_enabled()

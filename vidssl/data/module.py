@@ -20,6 +20,7 @@ from vidssl.data.clips import SPLITS, ClipPlan, split_videos
 from vidssl.data.dataset import ClipDataset, VideoClips, WorldClips, whole
 from vidssl.data.decode import RESIZE
 from vidssl.data.index import check_share, scan
+from vidssl.data.loader import PatientLoader
 from vidssl.data.order import BatchOrder
 from vidssl.data.shards import ShardSource, prepared
 from vidssl.data.source import FileSource, Source
@@ -97,7 +98,7 @@ class ClipData(L.LightningDataModule, ABC):
         """Shuffled whole batches, from the place that the run has reached."""
         clips = self.clips("train")
         clips.listing = self.listing
-        return DataLoader(clips, batch_sampler=BatchOrder(len(clips), self.batch_size, self.seed, self._trained), **self._loading())
+        return PatientLoader(clips, batch_sampler=BatchOrder(len(clips), self.batch_size, self.seed, self._trained), **self._loading())
 
     def val_dataloader(self) -> DataLoader:
         """All validation clips, in order."""
@@ -109,7 +110,7 @@ class ClipData(L.LightningDataModule, ABC):
 
     def _in_order(self, split: str) -> DataLoader:
         clips = self.clips(split)
-        return DataLoader(clips, batch_size=self.batch_size, sampler=SequentialSampler(clips), **self._loading())
+        return PatientLoader(clips, batch_size=self.batch_size, sampler=SequentialSampler(clips), **self._loading())
 
     def _loading(self) -> dict[str, Any]:
         # spawned, not forked: videos and threads that are open in this process break in a fork

@@ -37,11 +37,13 @@ class Room(TorchFunctionMode):
 
     def __enter__(self) -> Room:
         self.hook = register_module_module_registration_hook(self._registered)
+        self.graded = torch.is_grad_enabled()
         return super().__enter__()
 
     def __exit__(self, *error: Any) -> None:
         self.hook.remove()
         super().__exit__(*error)
+        torch.set_grad_enabled(self.graded)  # what is refused within no_grad, whose end is an operation too, would leave all that follows without gradients
 
     def _registered(self, owner: nn.Module, name: str, module: nn.Module | None) -> None:
         self.modules -= 1

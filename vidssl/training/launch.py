@@ -154,11 +154,12 @@ def ending(code: int) -> str:
     return f"was ended by {signal.Signals(-code).name}" if code < 0 else f"ended with status {code}"
 
 
-def end_of(error: RuntimeError, timeout: float) -> UserError | None:
+def end_of(error: Exception, timeout: float) -> UserError | None:
     """What ended a run from outside, in one line; None for an error of another kind."""
     told = " ".join(str(error).split())
-    if match := LOADER.search(told):
-        what = "gave no batch in time" if match[1] is None else match[1]
+    match = LOADER.search(told)
+    if match or isinstance(error, ConnectionError | EOFError):  # the latter while it was handing a batch over; groups of processes have errors of their own
+        what = "ended in the middle of a batch" if match is None else match[1] or "gave no batch in time"
         return UserError(
             f"a process that loads clips {what} ({told[:160]}): lower data.workers or the size of clips if memory was short, raise --timeout (now {timeout:g} s) if "
             f"it was slow, and go on with --ckpt_path last"
@@ -177,7 +178,7 @@ def told_end(timeout: float) -> Iterator[None]:
     """
     try:
         yield
-    except RuntimeError as error:
+    except (RuntimeError, ConnectionError, EOFError) as error:
         if said := end_of(error, timeout):
             raise said from error
         raise
