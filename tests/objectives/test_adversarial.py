@@ -248,20 +248,22 @@ def test_other_energies_are_refused_and_the_opponent_is_the_critic() -> None:
 class Step(nn.Module):
     """An energy and its objective as one module, as training wraps them."""
 
-    def __init__(self) -> None:
+    def __init__(self, name: str) -> None:
         super().__init__()
         self.energy = judged()
-        self.objective = Adversarial(Balance(rate=0.001), inner(), matching=0.5, pulling=0.5, augment=DiffAugment())
-        self.objective.contest.k.fill_(0.3)
+        # of the joint batch's four futures one is inferred, which two halves could not round to
+        self.objective = Adversarial({"balance": Balance(rate=0.001), **CONTESTS}[name], inner(), inferred=0.3, matching=0.5, pulling=0.5, augment=DiffAugment())
+        if name == "balance":
+            self.objective.contest.k.fill_(0.3)
 
     def forward(self, some: Batch, step: int) -> Tensor:
         """The loss."""
         return self.objective.loss(self.energy, some, Moment(step, 3, torch.Generator().manual_seed(step))).loss
 
 
-def three_steps(rank: int, world: int) -> dict[str, Any]:
+def three_steps(name: str, rank: int, world: int) -> dict[str, Any]:
     """Losses of three steps and what is left after them."""
-    step = Step().train()
+    step = Step(name).train()
     trained = DistributedDataParallel(step) if world > 1 else step
     optimiser = torch.optim.SGD(step.parameters(), 1e-3)
     losses = []
@@ -274,13 +276,25 @@ def three_steps(rank: int, world: int) -> dict[str, Any]:
     return {"losses": torch.stack(losses), "state": step.state_dict()}
 
 
-def test_two_processes_learn_what_one_learns(tmp_path: Path) -> None:
-    together = Together(three_steps, tmp_path)
-    alone = three_steps(0, 1)
-    found = together.results()
-    assert abs(float(alone["state"]["objective.contest.k"]) - 0.3) > 1e-5
+def every_contest(rank: int, world: int) -> dict[str, Any]:
+    """Of the one with a state, too."""
+    return {name: three_steps(name, rank, world) for name in ("balance", *CONTESTS)}
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory: pytest.TempPathFactory) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+    """What one process found, and what two found together."""
+    together = Together(every_contest, tmp_path_factory.mktemp("together"))
+    return every_contest(0, 1), together.results()
+
+
+@pytest.mark.parametrize("name", ["balance", *CONTESTS])
+def test_two_processes_learn_what_one_learns(name: str, runs: tuple[dict[str, Any], list[dict[str, Any]]]) -> None:
+    alone, found = runs[0][name], [each[name] for each in runs[1]]
+    if name == "balance":
+        assert abs(float(alone["state"]["objective.contest.k"]) - 0.3) > 1e-5
     for each in found:
         torch.testing.assert_close(each["state"], alone["state"], rtol=1e-4, atol=1e-5)
-    start = Step().state_dict()
+    start = Step(name).state_dict()
     assert max(float((alone["state"][k] - v).abs().max()) for k, v in start.items() if k.startswith("energy.critic")) > 1e-3
     assert F.l1_loss(found[0]["losses"], found[1]["losses"]) > 0, "each has clips of its own"

@@ -19,6 +19,8 @@ from vidssl.energy.base import Energy
 from vidssl.nets.encoders import ChannelEncoder
 from vidssl.nets.noise import noise_of
 from vidssl.objectives.base import Objective
+from vidssl.objectives.chains import LatentChains
+from vidssl.objectives.divergence import ContrastiveDivergence
 from vidssl.objectives.infonce import InfoNCE
 from vidssl.objectives.jepa import JEPA
 from vidssl.objectives.limited import LimitedLatent
@@ -37,11 +39,20 @@ def noisy() -> Made:
     return made, LimitedLatent(96, warmup=0)
 
 
+def restarts() -> Made:
+    """Code vectors of which every second step restarts some."""
+    made = model("vq_slots")
+    made.latent.book.restart = 0.95
+    return made, LimitedLatent(96, warmup=0)
+
+
 LATENTS = ["none", "gaussian_learned", "gaussian_fixed", "categorical", "vq_slots", "fsq", "lfq", "rvq", "quantised", "topk", "sparse", "sparse_variance", "best_of", "minimised",
-           "exhaustive", "langevin", "free_bits", "balance", "delta", "wae", "fixed_snr", "dropout", "erasure"]  # fmt: skip
+           "exhaustive", "langevin", "refined", "fista", "irmae", "free_bits", "balance", "delta", "wae", "fixed_snr", "dropout", "erasure"]  # fmt: skip
 CASES: dict[str, Callable[[], Made]] = {
     **{name: lambda name=name: (model(name), LimitedLatent(96, warmup=0)) for name in LATENTS},
     "noisy encoder": noisy,
+    "restarts": restarts,
+    "chains in z": lambda: (judged(), ContrastiveDivergence(LatentChains(steps=2, rate=0.05, temperature=1e-3), LimitedLatent(50.0, warmup=0))),
     "target rate": lambda: (model("gaussian_learned"), TargetRate(96, 3.0, warmup=0)),
     "relative": lambda: (model("gaussian_learned"), RelativeLimitedLatent(96, 2.0, warmup=0)),
     "infonce": lambda: (judged(), InfoNCE({"shuffled": 1.0, "ghost": 1.0, "frozen": 1.0, "drawn": 1.0}, LimitedLatent(96, warmup=0))),

@@ -17,6 +17,11 @@ def world() -> int:
     return dist.get_world_size() if dist.is_available() and dist.is_initialized() else 1
 
 
+def rank() -> int:
+    """Which of them this is, from 0."""
+    return dist.get_rank() if world() > 1 else 0
+
+
 def gather(rows: Tensor) -> Tensor:
     """Rows of all processes, ``[B, ...] -> [B world, ...]``; with one process `rows` itself. All have as many."""
     return _Gather.apply(rows) if world() > 1 else rows
@@ -33,4 +38,4 @@ class _Gather(torch.autograd.Function):
     def backward(ctx, gradient: Tensor) -> Tensor:
         total = gradient.contiguous().clone()
         dist.all_reduce(total)
-        return total[dist.get_rank() :: world()]
+        return total[rank() :: world()]

@@ -14,17 +14,16 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
-from vidssl.nets.gather import world
+from vidssl.nets.gather import rank, world
 
 _CURRENT: ContextVar[torch.Generator | None] = ContextVar("noise", default=None)
 
 
 def _rows(kind: str, shape: tuple[int, ...], like: Tensor, generator: torch.Generator | None) -> Tensor:
     count = world()
-    rank = dist.get_rank() if count > 1 else 0
     whole = torch.empty((shape[0] * count, *shape[1:]), device=generator.device if generator else like.device)
     whole = whole.normal_(generator=generator) if kind == "normal" else whole.uniform_(generator=generator)
-    return whole[rank::count].to(device=like.device, dtype=like.dtype, non_blocking=True)
+    return whole[rank() :: count].to(device=like.device, dtype=like.dtype, non_blocking=True)
 
 
 def normal(shape: tuple[int, ...], like: Tensor, generator: torch.Generator | None = None) -> Tensor:

@@ -29,7 +29,7 @@ from vidssl.energy.base import Energy
 from vidssl.energy.critic import CriticEnergy
 from vidssl.energy.predictive import PixelEnergy
 from vidssl.nets.augment import DiffAugment
-from vidssl.nets.gather import gather
+from vidssl.nets.gather import gather, rank, world
 from vidssl.objectives.base import Objective
 from vidssl.objectives.contests import Contest
 from vidssl.objectives.inner import beside
@@ -129,7 +129,7 @@ class Adversarial(Objective):
         """Futures of the prior, the first of them exchanged for those that `inner` made."""
         if not made or len(made[-1]) != len(drawn):
             raise UserError(f"futures of an inferred z are those that inner makes, one of each clip; got inferred {self.inferred} and {'an inner of another kind' if made else 'none made'}: set it to 0")
-        some = round(self.inferred * len(drawn))
+        some = len(range(rank(), round(self.inferred * len(drawn) * world()), world()))  # of the joint batch's first, those that are here
         return torch.cat((made[-1][:some].view_as(drawn[:some]), drawn[some:]))
 
     def _judge(self, energy: CriticEnergy, x: Tensor, true: Tensor, made: Tensor, generator: torch.Generator | None) -> tuple[Tensor, Tensor, Tensor]:

@@ -18,7 +18,7 @@ from torch.nn import functional as F
 
 from vidssl.data.wrong import KINDS, differs, video_kinds
 from vidssl.energy.base import Energy
-from vidssl.nets.gather import gather, world
+from vidssl.nets.gather import gather, rank, world
 from vidssl.objectives.base import Objective
 from vidssl.objectives.inner import beside
 from vidssl.types import Batch, Moment, StepOutput, UserError
@@ -82,9 +82,8 @@ class InfoNCE(Objective):
         joint = gather(batch.y)
         if needs and len(joint) < 2:
             raise UserError(f"{' and '.join(needs)} negatives are made of other clips of the batch; got a batch of {len(joint)}: raise data.batch_size")
-        rank = torch.distributed.get_rank() if world() > 1 else 0
         most = min(self.others, len(joint) - 1)
-        others = [joint.roll(-i, 0)[rank :: world()] for i in range(1, most + 1)]
+        others = [joint.roll(-i, 0)[rank() :: world()] for i in range(1, most + 1)]
         wrong = {k: v[None] for k, v in video_kinds(batch.x, batch.y, others[0] if others else None, tuple(k for k in KINDS if k in self.negatives)).items()}
         if "shuffled" in wrong:
             wrong["shuffled"] = torch.stack(others)

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from vidssl.data.dataset import ClipDataset
 from vidssl.energy.base import Energy
-from vidssl.nets.gather import gather, world
+from vidssl.nets.gather import gather, rank, world
 from vidssl.objectives.base import Reclustered
 from vidssl.training.ema import EMA
 from vidssl.types import UserError
@@ -69,8 +69,7 @@ class Recluster(L.Callback):
 def features_of(objective: Reclustered, energy: Energy, clips: ClipDataset, device: torch.device) -> tuple[Tensor, Tensor]:
     """Features ``[N, D]`` and keys ``[N]`` of all clips that can be read, the same on all processes, each of which makes its share."""
     share = -(-len(clips) // world())
-    rank = torch.distributed.get_rank() if world() > 1 else 0
-    mine = (torch.arange(share) * world() + rank).remainder(len(clips))  # shares are equal; a few clips may come twice
+    mine = (torch.arange(share) * world() + rank()).remainder(len(clips))  # shares are equal; a few clips may come twice
     was, features, keys = energy.training, [], []
     energy.eval()
     for rows in mine.split(max(1, ROWS // world())):

@@ -17,7 +17,7 @@ from torch.distributed.tensor import DTensor, Shard
 from torch.optim import Optimizer
 
 from vidssl.files import sync
-from vidssl.nets.gather import world
+from vidssl.nets.gather import rank, world
 from vidssl.pieces import Keys, Stored, code_of, encoded, write_index, write_piece
 from vidssl.types import UserError
 
@@ -36,14 +36,13 @@ def save_folder(checkpoint: dict[str, Any], path: str | Path) -> None:
         Unwritten: on all processes, with the first failure of any; what was at `path` is as it was.
         UserError: on all processes: weights that are not finite, or what is neither a tensor nor a plain value.
     """
-    rank = dist.get_rank() if world() > 1 else 0
     target, token = everyone((str(path), secrets.token_hex(4)))[0]
     final = Path(target)
     draft, aside = (final.with_name(f".{final.stem[:40]}-{token}{end}.ckpt") for end in ("", "-old"))
     mine, shared = _own(checkpoint)  # before anything can fail in one process alone: it may need all of them
     try:
-        _together(lambda: draft.mkdir(parents=True) if rank == 0 else None, final)
-        name = f"rank-{rank}-of-{world()}.safetensors"
+        _together(lambda: draft.mkdir(parents=True) if rank() == 0 else None, final)
+        name = f"rank-{rank()}-of-{world()}.safetensors"
         reports = _together(lambda: (name, *_write(draft / name, mine, shared, checkpoint), {key: len(t) for key, t in mine.items() if key in shared}), final)
 
         def finish() -> None:
@@ -66,9 +65,9 @@ def save_folder(checkpoint: dict[str, Any], path: str | Path) -> None:
             with suppress(OSError):
                 sync(final.parent)
 
-        _together(lambda: finish() if rank == 0 else None, final)
+        _together(lambda: finish() if rank() == 0 else None, final)
     finally:
-        if rank == 0:
+        if rank() == 0:
             for left in (draft, aside):
                 shutil.rmtree(left, ignore_errors=True) if left.is_dir() else left.unlink(missing_ok=True)
 
@@ -92,11 +91,11 @@ def _together(work: Callable[[], Any], final: Path) -> list[Any]:
     except (OSError, RuntimeError) as error:
         failed = ("disk", " ".join(str(error).split())[:200])
     reports = everyone((made, failed))
-    for rank, (_, why) in enumerate(reports):
+    for number, (_, why) in enumerate(reports):
         if why is not None:
             if why[0] == "user":
                 raise UserError(why[1])
-            raise Unwritten(f"the checkpoint {str(final)!r} could not be written by process {rank} ({why[1]}): make room; those before it are as they were")
+            raise Unwritten(f"the checkpoint {str(final)!r} could not be written by process {number} ({why[1]}): make room; those before it are as they were")
     return [made for made, _ in reports]
 
 
@@ -104,7 +103,7 @@ def _own(checkpoint: Any) -> tuple[dict[str, Tensor], set[str]]:
     """What this process writes, by key: its rows of sharded tensors, whose keys are given, too; and all else on the first process."""
     mine: dict[str, Tensor] = {}
     shared: set[str] = set()
-    first = world() == 1 or dist.get_rank() == 0
+    first = rank() == 0
 
     def visit(value: Any, keys: Keys) -> None:
         if isinstance(value, dict):
