@@ -27,6 +27,8 @@ KINDS = {  # name: (file name, codec, frames, options of the encoder, options of
     "dash": ("-dash: it's 50%.mp4", "libx264", 12, {"g": "12"}, {}),
     "mpeg": ("old.mpg", "mpeg2video", 40, {"g": "12", "bf": "2"}, {}),
 }
+SAME = {"libx264": {"mbtree": "0"}}
+"""With its look ahead over blocks, x264 writes one of several files."""
 SIZES = {"vp9-odd": (67, 51), "mpeg": (64, 48)}
 
 
@@ -41,8 +43,9 @@ def picture(index: int, width: int, height: int) -> np.ndarray:
 
 
 def write(folder: Path, kind: str) -> Path:
-    """Write the file of `kind` into `folder`."""
+    """Write the file of `kind` into `folder`; the same bytes each time."""
     name, codec, count, options, muxing = KINDS[kind]
+    options, muxing = {**SAME.get(codec, {}), **options}, {"fflags": "+bitexact", **muxing}
     width, height = SIZES.get(kind, (64, 48))
     path = folder / name
     with av.open(f"file:{path}", "w", options=muxing) as container:

@@ -16,7 +16,17 @@ from torch import Tensor
 
 
 class UserError(ValueError):
-    """A mistake of the user's. The message states the rule, the value received and the remedy."""
+    """A mistake of the user's. The message states the rule, the value received and the remedy, in one line.
+
+    Of a message that quotes a whole file the beginning and the end are kept: what was received is in a stranger's hands.
+    """
+
+    LONGEST = 1600
+    """Characters of a message."""
+
+    def __init__(self, message: str) -> None:
+        line, half = " ".join(message.splitlines()), self.LONGEST // 2 - 4
+        super().__init__(line if len(line) <= self.LONGEST else f"{line[:half]} [...] {line[-half:]}")
 
 
 @dataclass

@@ -59,7 +59,6 @@ def _open(path: str, info: VideoInfo | None = None) -> tuple[av.container.InputC
     with _named(path, "cannot be opened as video"):
         # the prefix keeps names with a dash or a colon from being read as options or protocols
         container = av.open(f"file:{path}", timeout=MAX_SECONDS, container_options=options)
-    with _named(path, "cannot be opened as video"):
         stream = container.streams[info.stream] if info is not None and known else container.streams.best("video")
         if stream is None or stream.type != "video" or stream.disposition & av.stream.Disposition.attached_pic:
             container.close()
@@ -83,11 +82,23 @@ class _Clock:
     """Raises when a file takes longer than the cap."""
 
     def __init__(self, path: str) -> None:
-        self.path, self.end = path, time.monotonic() + MAX_SECONDS
+        self.path = path
+        self.start()
+
+    def start(self) -> None:
+        """From zero."""
+        self.end = time.monotonic() + MAX_SECONDS
 
     def check(self) -> None:
         if time.monotonic() > self.end:
             raise VideoError(f"{self.path} takes longer than {MAX_SECONDS:.0f} s to decode: cut it into shorter files")
+
+
+def _frames(container: av.container.InputContainer, stream: av.video.stream.VideoStream, clock: _Clock) -> Iterator[av.VideoFrame]:
+    """In sequence; the clock is asked at each packet, since there may be any number of them without a frame."""
+    for packet in container.demux(stream):
+        clock.check()
+        yield from packet.decode()
 
 
 def look(path: Path) -> VideoInfo:
@@ -99,9 +110,10 @@ def look(path: Path) -> VideoInfo:
     times = [pts for pts, _ in packets]
     seekable = bool(times) and None not in times and len(set(times)) == len(times) and any(key for _, key in packets)
     seekable = seekable and kind not in NO_TIMES and kind[1] not in NO_SEEK
-    found = _decoded(path, PROBE if seekable else MAX_FRAMES)
-    if seekable and list(found.pts) != sorted(times)[: min(PROBE, len(times))]:  # type: ignore[type-var]
-        found, seekable = _decoded(path, MAX_FRAMES), False
+    found, broken = _decoded(path, PROBE if seekable else MAX_FRAMES)
+    probed = found.frames if broken else min(PROBE, len(times))  # of a frame that is damaged, whoever asks for it is told
+    if seekable and list(found.pts) != sorted(times)[:probed]:  # type: ignore[type-var]
+        found, seekable = _decoded(path, MAX_FRAMES)[0], False
     if seekable:
         ordered = sorted(packets)  # type: ignore[type-var]
         found.pts = np.array([pts for pts, _ in ordered], np.int64)
@@ -124,22 +136,22 @@ def _packets(path: Path) -> tuple[list[tuple[int | None, bool]], tuple[str, str]
         return packets, (container.format.name, stream.codec_context.name)
 
 
-def _decoded(path: Path, count: int) -> VideoInfo:
-    """What decoding the first `count` frames tells; frames whose timestamps do not rise are counted instead."""
+def _decoded(path: Path, count: int) -> tuple[VideoInfo, bool]:
+    """What decoding the first `count` frames tells, and whether it broke off before; frames whose timestamps do not rise are counted instead."""
     container, stream = _open(str(path))
-    clock, times, first = _Clock(str(path)), [], None
+    clock, times, first, broken = _Clock(str(path)), [], None, False
     with container:
         with _named(str(path), "has no decodable frame"):
             try:
-                for frame in container.decode(stream):
+                for frame in _frames(container, stream, clock):
                     first = first or (frame.width, frame.height, round(frame.rotation / 90) * 90 % 360)
                     times.append(frame.pts if frame.pts is not None else len(times))
                     if len(times) >= count:
                         break
-                    clock.check()
             except FAILURES as error:
                 if first is None or isinstance(error, VideoError):
-                    raise  # a file that breaks off later has the frames before
+                    raise
+                broken = True  # it has the frames before
         base = float(stream.time_base) if stream.time_base else 1.0
         rate = float(stream.average_rate or 0)
         name, index = container.format.name, stream.index
@@ -150,7 +162,7 @@ def _decoded(path: Path, count: int) -> VideoInfo:
     width, height, turn = first
     width, height = (height, width) if turn % 180 else (width, height)
     pts, keys = np.array(times, np.int64), np.zeros(1, np.int64)
-    return VideoInfo(str(path), fingerprint(path), pts, base, keys, False, width, height, turn, index, name)
+    return VideoInfo(str(path), fingerprint(path), pts, base, keys, False, width, height, turn, index, name), broken
 
 
 class PyAV(Decoder):
@@ -182,7 +194,7 @@ class PyAV(Decoder):
         """See :class:`Decoder`; one pass, without a seek."""
         count = 0
         with _named(self.info.path, "does not decode to its end"):
-            for index, frame in self._from_start(self.info.frames - 1, timed=False):
+            for index, frame in self._from_start(self.info.frames - 1, together=False):
                 if index != count:
                     break
                 yield self._pixels(frame, size, channels)
@@ -197,52 +209,55 @@ class PyAV(Decoder):
     def _sought(self, wanted: list[int], size: int | None, channels: int) -> dict[int, np.ndarray] | None:
         """By timestamp from the key frame before; None when the file does not give every frame that way."""
         info, clock = self.info, _Clock(self.info.path)
-        key = info.keys[max(0, bisect_right(info.keys, wanted[0]) - 1)]
+        key = int(info.pts[info.keys[max(0, bisect_right(info.keys, wanted[0]) - 1)]])
         place = {int(info.pts[i]): i for i in wanted}
         last = int(info.pts[wanted[-1]])
         frames: dict[int, np.ndarray] = {}
         try:
-            self.container.seek(int(info.pts[key]), stream=self.video, backward=True)
+            self.container.seek(key, stream=self.video, backward=True)
             started = False
-            for frame in self._decode(place):
+            for frame in self._decode(key, place, clock):
                 started = started or frame.key_frame and frame.pts is not None and frame.pts <= info.pts[wanted[0]]
-                if not started or frame.is_corrupt and frame.pts in place:
-                    return None  # a key frame that needs its predecessors, or a seek that fell too late
+                if not started or frame.is_corrupt:
+                    return None  # a key frame that needs its predecessors, a seek that fell too late, or damage to what others may be made from
                 if frame.pts in place:
                     frames[place[frame.pts]] = self._pixels(frame, size, channels)
-                if len(frames) == len(wanted) or frame.pts is None or frame.pts > last:
-                    break
-                clock.check()
+                if len(frames) < len(wanted) and (frame.pts is None or frame.pts >= last):
+                    return None
         except av.error.FFmpegError:
             return None
         return frames if len(frames) == len(wanted) else None
 
-    def _decode(self, place: dict[int, int]) -> Iterator[av.VideoFrame]:
-        """Frames from here on, leaving out those that are neither wanted nor needed by others."""
+    def _decode(self, key: int, place: dict[int, int], clock: _Clock) -> Iterator[av.VideoFrame]:
+        """Frames from the one at `key` on, leaving out those that are neither wanted nor needed by others."""
         coder, left = self.video.codec_context, len(place)
         for packet in self.container.demux(self.video):
+            clock.check()
+            if packet.pts is not None and packet.pts < key:
+                continue  # stored after the key frame and shown before it: it may need frames that the seek left out
             wanted = packet.pts in place
             if self.skips and packet.size:
                 coder.skip_frame = "DEFAULT" if wanted else "NONREF"
             yield from packet.decode()
             left -= wanted
-            if not left:  # what follows in the file changes none of them: the decoder only has to hand them out
+            if not left:  # what follows in the file changes none of them: the decoder only has to hand out what it has
                 yield from coder.decode()
                 return
 
-    def _from_start(self, last: int, timed: bool = True) -> Iterator[tuple[int, av.VideoFrame]]:
-        """Frames with their indices up to `last`, decoded in sequence; `timed` keeps to the cap in seconds."""
+    def _from_start(self, last: int, together: bool = True) -> Iterator[tuple[int, av.VideoFrame]]:
+        """Frames with their indices up to `last`, decoded in sequence; the cap in seconds is of all of them `together`, or of each."""
         self.container.close()
-        self.container, self.video = _open(self.info.path)
+        self.container, self.video = _open(self.info.path, self.info)
+        self.video.codec_context.options |= {"err_detect": "explode"}  # what is made from a damaged frame bears no flag
         clock, place = _Clock(self.info.path), {int(pts): i for i, pts in enumerate(self.info.pts[: last + 1])}
-        for count, frame in enumerate(self.container.decode(self.video)):
+        for count, frame in enumerate(_frames(self.container, self.video, clock)):
             index = place.get(frame.pts, -1) if self.info.seekable else count
             if index >= 0:
                 yield index, frame
             if index >= last:
                 return
-            if timed:
-                clock.check()
+            if not together:
+                clock.start()
 
     def _pixels(self, frame: av.VideoFrame, size: int | None, channels: int) -> np.ndarray:
         """A frame as uint8 ``[channels, H, W]``, upright."""
