@@ -61,12 +61,13 @@ def write_text(path: str | Path, text: str) -> None:
 
 
 def write_json(path: str | Path, value: Any) -> None:
-    """Write `value` to `path` as indented JSON, atomically.
+    """Write `value` to `path` as indented JSON, atomically. Names of files that are no text stay what they are when it is read.
 
     Raises:
         ValueError: NaN or infinity, which JSON does not have; `path` is then as it was.
     """
-    write_text(path, json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
+    text = json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+    write_bytes(path, text.encode("utf-8", "backslashreplace"))  # half a surrogate, which is how Python keeps such a byte, becomes JSON's escape
 
 
 def sha256_of(path: str | Path) -> str:

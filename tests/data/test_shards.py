@@ -18,10 +18,9 @@ import pytest
 from vidssl import cli
 from vidssl.data.config import load_data
 from vidssl.data.decode import VideoError, VideoInfo, open_video
-from vidssl.data.index import pack
 from vidssl.data.module import VideoData
 from vidssl.data.prepare import Counts, Unit, prepare
-from vidssl.data.shards import ShardSource, marks
+from vidssl.data.shards import ShardSource, marks, signed
 from vidssl.types import UserError
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -63,8 +62,9 @@ def test_it_goes_on_where_it_stopped(folder: Path, tmp_path: Path, monkeypatch: 
     def breaking(unit: Unit, info: VideoInfo) -> dict:
         if len(made) == 2:
             raise OSError(28, "No space left on device")
-        made.append(real(unit, info)["shard"])
-        return {"shard": made[-1], "info": pack(info)}
+        note = real(unit, info)
+        made.append(note["shard"])
+        return note
 
     with monkeypatch.context() as patch:
         patch.setattr(Unit, "_write", breaking)
@@ -131,7 +131,7 @@ def test_what_is_refused(folder: Path, tmp_path: Path) -> None:
     number = source.shards.index(shard.name)
     with pytest.raises(VideoError, match="cut short|does not hold"):
         source.read(number, np.arange(2), np.empty((2, 3, 24, 24), np.uint8))
-    for harm, says in ((('"frames": ', '"frames": 1'), "checksum differs"), (("{", "["), "damaged"), (('"format": 2', '"format": 1'), "has format 1")):
+    for harm, says in ((('"frames": ', '"frames": 1'), "checksum differs"), (("{", "["), "damaged"), (('"format": 3', '"format": 2'), "has format 2")):
         (out / "index.json").write_text(kept.decode().replace(*harm, 1))
         with pytest.raises(UserError, match=says):
             ShardSource(out, 24, 3)
@@ -148,6 +148,47 @@ def test_a_pixel_that_has_changed_is_noticed(folder: Path, tmp_path: Path) -> No
     source.read(0, np.arange(6, 10), out)
     with pytest.raises(VideoError, match="has changed since it was written, at frames 2 to 5"):
         ShardSource(tmp_path / "out", 9, 3).read(0, np.arange(2, 6), out)
+
+
+@pytest.mark.parametrize("scheme", ["", "file://"])
+def test_a_shard_that_is_another_of_the_same_size_is_noticed_and_made_anew(scheme: str, tmp_path: Path, kinds: Callable[[str], Path]) -> None:
+    (tmp_path / "videos").mkdir()
+    for kind, name in (("variable", "a.mp4"), ("h264", "b.mp4"), ("fragmented", "c.mp4")):
+        shutil.copy(kinds(kind), tmp_path / "videos" / name)
+    out = tmp_path / "out"
+    prepare(tmp_path / "videos", out, 24)
+    source = ShardSource(f"{scheme}{out}", 24, 3)
+    first, third = (out / "shards" / source.shards[i] for i in (0, 2))
+    kept, other = first.read_bytes(), third.read_bytes()
+    assert len(kept) == len(other) and kept != other
+    first.write_bytes(other)
+    with pytest.raises(VideoError, match="is not the shard that index.json lists"):
+        source.read(0, np.arange(2), np.empty((2, 3, 24, 24), np.uint8))
+    assert counted(prepare(tmp_path / "videos", out, 24)) == (3, 1, 2, 0) and first.read_bytes() == kept
+
+
+def test_a_shard_outside_its_folder_is_refused(folder: Path, tmp_path: Path) -> None:
+    prepare(folder, tmp_path / "out", 24)
+    index = json.loads((tmp_path / "out" / "index.json").read_text())
+    index["videos"][0]["shard"] = "../../videos/a.mp4"
+    (tmp_path / "out" / "index.json").write_text(json.dumps(signed(index)))
+    with pytest.raises(UserError, match="a.mp4' is not in its folder"):
+        ShardSource(tmp_path / "out", 24, 3)
+
+
+def test_a_name_that_is_no_text(tmp_path: Path, kinds: Callable[[str], Path], capfd: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "videos").mkdir()
+    name = os.fsdecode(b"a\xff.mp4")
+    try:
+        shutil.copy(kinds("h264"), tmp_path / "videos" / name)
+    except OSError:
+        pytest.skip("this file system has names of text only")
+    (tmp_path / "videos" / os.fsdecode(b"bad\xff.mp4")).write_bytes(b"no video")
+    assert cli.main(["prepare", str(tmp_path / "videos"), str(tmp_path / "out"), "--size", "24"]) == 0
+    source = ShardSource(tmp_path / "out", 24, 3)
+    assert source.names == [name] and "bad" in source.refused[0].reason
+    source.read(0, np.arange(2), np.empty((2, 3, 24, 24), np.uint8))
+    assert "Traceback" not in "".join(capfd.readouterr())
 
 
 def test_what_an_earlier_call_left_damaged_is_made_anew_and_other_files_stay(folder: Path, tmp_path: Path) -> None:
@@ -189,13 +230,17 @@ def test_shards_are_read_from_elsewhere(scheme: str, folder: Path, tmp_path: Pat
     assert next(iter(data.train_dataloader())).x.shape == (2, 3, 3, 24, 24)
 
 
-def test_what_is_wrong_with_shards_elsewhere(folder: Path, tmp_path: Path) -> None:
+def test_what_is_wrong_with_shards_elsewhere(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     prepare(folder, tmp_path / "out", 24)
     url, out = f"file://{tmp_path}/out", np.empty((2, 3, 24, 24), np.uint8)
     for address in ("file:///nowhere", "memory://nothing", "nosuch://bucket/x"):
         with pytest.raises(UserError, match="cannot be read") as error:
             ShardSource(address, 24, 3)
         assert "\n" not in str(error.value)
+    with monkeypatch.context() as patch:
+        patch.setattr(fsspec.core, "url_to_fs", lambda url: 1 / 0)
+        with pytest.raises(UserError, match="cannot be read.*ZeroDivisionError"):
+            ShardSource(url, 24, 3)
     source = ShardSource(url, 24, 3)
     shard = tmp_path / "out" / "shards" / source.shards[0]
     content = shard.read_bytes()

@@ -20,7 +20,7 @@ from vidssl.data.decode import VideoError, VideoInfo, fingerprint, look
 from vidssl.files import write_text
 from vidssl.types import UserError
 
-FORMAT = 1
+FORMAT = 2
 """Of the cache; another format is scanned anew."""
 PICTURES = set(
     ".mp4 .m4v .mov .qt .mkv .webm .avi .mpg .mpeg .m2v .ts .mts .m2ts .vob .flv .f4v .wmv .asf .3gp .3g2 .ogv .gif .y4m .mxf .divx .h264 .h265".split()

@@ -23,7 +23,7 @@ import numpy as np
 
 from vidssl.data.decode import RESIZE, VideoError, VideoInfo, fingerprint, look, open_video
 from vidssl.data.index import Progress, Refused, check_share, find, no_progress, pack
-from vidssl.data.shards import FORMAT, HEADER, INDEX, REFUSED, marks, signed
+from vidssl.data.shards import FORMAT, HEADER, INDEX, REFUSED, marks, signature, signed
 from vidssl.files import atomic, write_json
 from vidssl.types import UserError
 
@@ -65,7 +65,7 @@ class Unit:
     @property
     def mark(self) -> str:
         """A name that changes when the file does, so that an old shard is never taken for it."""
-        return hashlib.sha256(f"{self.name}\n{fingerprint(self.path)}".encode()).hexdigest()[:12]
+        return hashlib.sha256(os.fsencode(f"{self.name}\n{fingerprint(self.path)}")).hexdigest()[:12]
 
     def work(self) -> dict[str, Any]:
         """Make the shard and its note, unless they are there.
@@ -89,13 +89,16 @@ class Unit:
         return {**made, "kept": False}
 
     def _stands(self, note: Any) -> bool:
-        """Whether a note of an earlier call is one of this unit, and its shard has the size that it was written with."""
+        """Whether a note of an earlier call is one of this unit, and its shard has the size and the marks that it was written with."""
         if not isinstance(note, dict) or note.get("name") != self.name:
             return False
         if "shard" not in note:
             return isinstance(note.get("reason"), str)
         shard = Path(self.out) / "shards" / note["shard"]
-        return shard.is_file() and shard.stat().st_size == HEADER + _frames(note["info"]) * (self.channels * self.size**2 + 8)
+        pixels = HEADER + _frames(note["info"]) * self.channels * self.size**2
+        if not shard.is_file() or shard.stat().st_size != pixels + 8 * _frames(note["info"]):
+            return False
+        return signature(np.fromfile(shard, "<u8", offset=pixels)) == note["marks"]
 
     def _write(self, info: VideoInfo) -> dict[str, Any]:
         stem = "".join(c if c.isalnum() else "_" for c in Path(self.path).stem)[:40]
@@ -107,8 +110,9 @@ class Unit:
             for frame in video.stream(self.size, self.channels):
                 file.write(frame.tobytes())
                 frame_marks.append(marks(np.ascontiguousarray(frame)[None]))
-            file.write(np.concatenate(frame_marks).tobytes())
-        return {"shard": shard, "info": pack(info)}
+            known = np.concatenate(frame_marks)
+            file.write(known.tobytes())
+        return {"shard": shard, "marks": signature(known), "info": pack(info)}
 
 
 def prepare(
@@ -162,7 +166,7 @@ def prepare(
         with atomic(out / "world.json") as draft:
             shutil.copyfile(root / "world.json", draft)
     conserved = {"found": counts.found, "shards": len(done), "refused": counts.refused, "frames": frames}
-    videos = [{"name": note["name"], "shard": note["shard"], "info": note["info"]} for note in done]
+    videos = [{key: note[key] for key in ("name", "shard", "marks", "info")} for note in done]
     write_json(out / INDEX, signed({**settings, "counts": conserved, "videos": videos}))
     for draft in (path for folder in (out, out / "shards", out / "units") for path in folder.glob(".*") if DRAFT.fullmatch(path.name)):
         draft.unlink()  # of calls that were killed; other hidden files are not ours

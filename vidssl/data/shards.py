@@ -21,10 +21,10 @@ import numpy as np
 
 from vidssl.data.decode import MAX_BYTES, VideoError
 from vidssl.data.index import Refused, unpack
-from vidssl.data.source import Source
+from vidssl.data.source import Source, text_of
 from vidssl.types import UserError
 
-FORMAT, INDEX, REFUSED = 2, "index.json", "refused.json"
+FORMAT, INDEX, REFUSED = 3, "index.json", "refused.json"
 MAPS = 1024
 """Shards that a process keeps mapped; systems allow some 65,000."""
 HEADER = 128
@@ -46,6 +46,11 @@ def marks(frames: np.ndarray) -> np.ndarray:
         flat = np.pad(flat, ((0, 0), (0, -flat.shape[1] % 8)))
     words = np.ascontiguousarray(flat).view("<u8")
     return words @ _weights(words.shape[1])
+
+
+def signature(known: np.ndarray) -> str:
+    """By which the marks of one shard are told from those of another."""
+    return hashlib.sha256(known.astype("<u8").tobytes()).hexdigest()
 
 
 def signed(index: dict[str, Any]) -> dict[str, Any]:
@@ -78,19 +83,22 @@ class ShardSource(Source):
         self.folder = str(folder).rstrip("/") if self.remote else str(Path(folder).absolute())
         where = f"{self.folder}/{INDEX}"
         try:
-            index = json.loads(self._text(INDEX))
+            index = json.loads(text_of(self.folder, INDEX))
             if index.get("format") != FORMAT:
                 raise UserError(f"{where} has format {index.get('format')}, and this version reads {FORMAT}: prepare the videos again")
             if index["sha256"] != _sum(index):
                 raise ValueError("its checksum differs")
             self.names = [video["name"] for video in index["videos"]]
-            self.shards = [PurePosixPath(video["shard"]).name for video in index["videos"]]
+            self.shards = [video["shard"] for video in index["videos"]]
+            if outside := [name for name in self.shards if PurePosixPath(name).name != name]:
+                raise ValueError(f"the shard {outside[0][:80]!r} is not in its folder")
+            self.marks = [video["marks"] for video in index["videos"]]
             self.infos = [unpack(video["info"]) for video in index["videos"]]
             self.name, have = index["source"], (index["size"], index["channels"])
-            self.refused = [Refused(**entry) for entry in json.loads(self._text(REFUSED))]
+            self.refused = [Refused(**entry) for entry in json.loads(text_of(self.folder, REFUSED))]
         except UserError:
             raise
-        except (OSError, ImportError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
             raise UserError(f"{where} is damaged or cannot be read ({type(error).__name__}: {error}): prepare the videos again") from error
         if have != (size, channels):
             raise UserError(
@@ -102,12 +110,6 @@ class ShardSource(Source):
 
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "maps": OrderedDict()}
-
-    def _text(self, name: str) -> str:
-        if not self.remote:
-            return (Path(self.folder) / name).read_text("utf-8")
-        system, path = fsspec.core.url_to_fs(f"{self.folder}/{name}")
-        return system.cat_file(path).decode("utf-8")
 
     def read(self, video: int, frames: np.ndarray, out: np.ndarray) -> None:
         """See :class:`Source`."""
@@ -139,9 +141,10 @@ class ShardSource(Source):
         far = Far(url, shape)
         header = io.BytesIO(far.fetch(0, HEADER))
         try:
-            assert np.lib.format.read_magic(header) == (1, 0)
+            if np.lib.format.read_magic(header) != (1, 0):
+                raise ValueError("another version")
             found, _, dtype = np.lib.format.read_array_header_1_0(header)
-        except (ValueError, TypeError, SyntaxError, AssertionError, TokenError) as error:
+        except (ValueError, TypeError, SyntaxError, TokenError) as error:
             raise VideoError(f"{url} is no shard: prepare the videos again") from error
         pixels = int(np.prod(shape))
         known = np.frombuffer(far.fetch(HEADER + pixels, HEADER + pixels + 8 * shape[0]), "<u8") if header.tell() == HEADER and found == shape else np.zeros(0, np.uint64)
@@ -151,6 +154,8 @@ class ShardSource(Source):
     def _check(self, dtype: np.dtype, shape: tuple[int, ...], known: np.ndarray, video: int) -> None:
         if dtype != np.uint8 or shape != (self.infos[video].frames, *self.shape) or len(known) != shape[0]:
             raise VideoError(f"{self.folder}/shards/{self.shards[video]} does not hold what {INDEX} says: prepare the videos again")
+        if signature(known) != self.marks[video]:
+            raise VideoError(f"{self.folder}/shards/{self.shards[video]} is not the shard that {INDEX} lists: prepare the video again, or copy it again")
 
 
 class Far:

@@ -5,8 +5,10 @@ from __future__ import annotations
 import os
 from abc import ABC, abstractmethod
 from collections import OrderedDict
+from pathlib import Path
 from typing import Any
 
+import fsspec
 import numpy as np
 
 from vidssl.data.decode import Decoder, VideoInfo, open_video
@@ -40,6 +42,24 @@ class Source(ABC):
         Raises:
             VideoError: frames that cannot be had.
         """
+
+
+def text_of(folder: str | Path, name: str) -> str:
+    """The text of a file in a folder, which may be the address of one that fsspec can read.
+
+    Raises:
+        FileNotFoundError: there is none.
+        OSError, ValueError: it cannot be read.
+    """
+    if "://" not in str(folder):
+        return (Path(folder) / name).read_text("utf-8")
+    try:
+        system, path = fsspec.core.url_to_fs(f"{folder}/{name}")
+        return system.cat_file(path).decode("utf-8")
+    except OSError:
+        raise
+    except Exception as error:  # every store has errors of its own
+        raise OSError(f"{folder}/{name} cannot be read ({type(error).__name__}: {error})") from error
 
 
 class FileSource(Source):

@@ -58,6 +58,15 @@ def test_worlds_of_many_futures_come_back_from_files(world: World, most: int, tm
                 assert torch.equal(found, world.classes_of(episode.mode[None]) if isinstance(world, NoisyTV) else torch.zeros_like(found))
 
 
+def test_a_world_at_an_address(tmp_path: Path) -> None:
+    write(Fork(), tmp_path / "w", 4, 2, seed=5)
+    near, far = read(tmp_path / "w"), read(f"file://{tmp_path}/w")
+    assert near is not None and far is not None and near.names == far.names and type(far.world) is Fork
+    assert read(f"file://{tmp_path}") is None
+    with pytest.raises(UserError, match="nosuch://x/world.json does not describe a world.*nosuch"):
+        read("nosuch://x")
+
+
 def test_an_interrupted_write_goes_on_and_is_no_world_before_its_end(tmp_path: Path) -> None:
     class Stop(Exception):
         pass

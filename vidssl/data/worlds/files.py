@@ -18,6 +18,7 @@ from torch import Tensor
 
 import vidssl
 from vidssl.data.encode import write_video
+from vidssl.data.source import text_of
 from vidssl.data.worlds.base import Episode, World
 from vidssl.files import write_text
 from vidssl.types import UserError
@@ -138,22 +139,22 @@ def _frames(world: World, seed: int, episodes: range) -> Iterator[Tensor]:
 
 
 def read(folder: str | Path) -> WorldFiles | None:
-    """The world whose videos `folder` holds; None when it has no ``world.json``.
+    """The world whose videos `folder` holds, or the shards at an address; None when it has no ``world.json``.
 
     Only classes of this package are built, so a file that came from elsewhere runs nothing else.
 
     Raises:
         UserError: a ``world.json`` that is damaged, of another version, or names another class.
     """
-    path = Path(folder) / MARK
-    if not path.is_file():
-        return None
+    path = f"{folder}/{MARK}"
     try:
-        spec = json.loads(path.read_text())
+        spec = json.loads(text_of(folder, MARK))
         if spec["format"] != 1:
             raise UserError(f"{path} has format {spec['format']}, and this version reads 1: write the world again, or update vidssl")
         world = _build(spec["world"]["class_path"], spec["world"]["init_args"])
         return WorldFiles(world, int(spec["seed"]), int(spec["per_video"]), [str(name) for name in spec["names"]])
+    except (FileNotFoundError, NotADirectoryError):
+        return None
     except UserError:
         raise
     except (OSError, ValueError, KeyError, TypeError) as error:
