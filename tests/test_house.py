@@ -59,7 +59,7 @@ def test_arrows_run_one_way(path: Path) -> None:
         if top in ("lightning", "pytorch_lightning", "jsonargparse"):
             assert here in ("training", "data"), f"{here} may not import {name}: models are used without Lightning"
         if top in VIDEO_LIBRARIES:
-            assert here == "data" and path.stem in {"decode", "encode", "_pyav", "_decord", "_torchcodec"}, f"{path.name} may not name {top}"
+            assert here == "data" and path.stem in {"decode", "encode", "_pyav", "_square", "_decord", "_torchcodec"}, f"{path.name} may not name {top}"
         if top == "ale_py":
             assert here == "data" and path.stem == "atari", f"{path.name} may not name ale_py"
         assert top != "tools", "nothing imports a tool but the command"

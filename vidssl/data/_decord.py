@@ -6,7 +6,8 @@ import warnings
 
 import numpy as np
 
-from vidssl.data._pyav import PyAV, square_array
+from vidssl.data._pyav import PyAV
+from vidssl.data._square import square_array
 from vidssl.data.decode import Decoder, VideoError, VideoInfo
 from vidssl.types import UserError
 

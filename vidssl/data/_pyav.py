@@ -1,7 +1,7 @@
 """PyAV: looks at files and decodes them exactly. The default, and what other decoders are checked against.
 
-Where a seek misses, the file is decoded from its start; where that misses too, a named error. Frames that the
-codec flags as corrupt are refused: every library hands them out silently.
+Where a seek misses, the file is decoded from its start; where that misses too, a named error. A damaged frame is refused, and
+so are those made from it up to the next key frame: every library hands them out silently.
 """
 
 from __future__ import annotations
@@ -10,13 +10,15 @@ import time
 from bisect import bisect_right
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import av
 import numpy as np
 from av.video.reformatter import VideoReformatter
 
-from vidssl.data.decode import MAX_BYTES, MAX_FRAMES, MAX_PIXELS, MAX_SECONDS, Decoder, VideoError, VideoInfo, fingerprint
+from vidssl.data._square import square
+from vidssl.data.decode import MAX_FRAMES, MAX_PIXELS, MAX_SECONDS, Decoder, VideoError, VideoInfo, fingerprint
 
 FAILURES = (av.error.FFmpegError, UnicodeDecodeError, ValueError, IndexError, OSError, OverflowError, MemoryError)
 """What PyAV raises on bad files; a file of HMDB makes it raise UnicodeDecodeError, none of its own errors."""
@@ -69,11 +71,13 @@ def _open(path: str, info: VideoInfo | None = None) -> tuple[av.container.InputC
             raise VideoError(f"{path} has a video stream of no known kind")
         if known and not coder.width * coder.height:  # of mpeg4, FFmpeg leaves the size to the decoder
             container.close()
-            return _open(path)
+            return _open(path, replace(info, seekable=False))
         if not 0 < coder.width * coder.height <= MAX_PIXELS:
             container.close()
             raise VideoError(f"{path} has frames of {coder.width} x {coder.height}; they need 1 to {MAX_PIXELS} pixels")
         coder.options = {"max_pixels": str(MAX_PIXELS)}  # for frames that turn out larger than the header says
+        if info is not None:
+            coder.options |= {"err_detect": "explode"}  # what is made from a damaged frame bears no flag
         coder.thread_type, coder.thread_count = "NONE", 1  # workers are what runs side by side
     return container, stream
 
@@ -94,10 +98,12 @@ class _Clock:
             raise VideoError(f"{self.path} takes longer than {MAX_SECONDS:.0f} s to decode: cut it into shorter files")
 
 
-def _frames(container: av.container.InputContainer, stream: av.video.stream.VideoStream, clock: _Clock) -> Iterator[av.VideoFrame]:
-    """In sequence; the clock is asked at each packet, since there may be any number of them without a frame."""
+def _frames(container: av.container.InputContainer, stream: av.video.stream.VideoStream, clock: _Clock, whole: bool = False) -> Iterator[av.VideoFrame]:
+    """In sequence; the clock is asked at each packet, since there may be any number of them without a frame. If `whole`, damaged packets are refused."""
     for packet in container.demux(stream):
         clock.check()
+        if whole and packet.is_corrupt:
+            raise VideoError(f"{clock.path} has a damaged packet")
         yield from packet.decode()
 
 
@@ -207,38 +213,47 @@ class PyAV(Decoder):
         self.container.close()
 
     def _sought(self, wanted: list[int], size: int | None, channels: int) -> dict[int, np.ndarray] | None:
-        """By timestamp from the key frame before; None when the file does not give every frame that way."""
+        """By timestamp from the key frame before, or, where that one's followers mention frames before it, from the one before that;
+        None when the file does not give every frame that way."""
         info, clock = self.info, _Clock(self.info.path)
-        key = int(info.pts[info.keys[max(0, bisect_right(info.keys, wanted[0]) - 1)]])
+        at = max(0, bisect_right(info.keys, wanted[0]) - 1)
+        key, last = int(info.pts[info.keys[at]]), int(info.pts[wanted[-1]])
         place = {int(info.pts[i]): i for i in wanted}
-        last = int(info.pts[wanted[-1]])
-        frames: dict[int, np.ndarray] = {}
-        try:
-            self.container.seek(key, stream=self.video, backward=True)
-            started = False
-            for frame in self._decode(key, place, clock):
-                started = started or frame.key_frame and frame.pts is not None and frame.pts <= info.pts[wanted[0]]
-                if not started or frame.is_corrupt:
-                    return None  # a key frame that needs its predecessors, a seek that fell too late, or damage to what others may be made from
-                if frame.pts in place:
-                    frames[place[frame.pts]] = self._pixels(frame, size, channels)
-                if len(frames) < len(wanted) and (frame.pts is None or frame.pts >= last):
-                    return None
-        except av.error.FFmpegError:
-            return None
-        return frames if len(frames) == len(wanted) else None
+        for begin in info.keys[[at, at - 1] if at else [at]]:
+            frames: dict[int, np.ndarray] = {}
+            try:
+                for count, frame in enumerate(self._decode(int(info.pts[begin]), key, place, clock)):
+                    if frame.is_corrupt or not count and not (frame.key_frame and frame.pts == key):
+                        break  # damage to what others may be made from, a key frame that needs its predecessors, or a seek that fell too late
+                    if frame.pts in place:
+                        frames[place[frame.pts]] = self._pixels(frame, size, channels)
+                    if len(frames) < len(wanted) and (frame.pts is None or frame.pts >= last):
+                        break
+                else:
+                    if len(frames) == len(wanted):
+                        return frames
+            except av.error.FFmpegError:
+                pass
+        return None
 
-    def _decode(self, key: int, place: dict[int, int], clock: _Clock) -> Iterator[av.VideoFrame]:
-        """Frames from the one at `key` on, leaving out those that are neither wanted nor needed by others."""
-        coder, left = self.video.codec_context, len(place)
+    def _decode(self, begin: int, key: int, place: dict[int, int], clock: _Clock) -> Iterator[av.VideoFrame]:
+        """Frames from the one at `key` on, decoded from the one at `begin` on, leaving out those that are neither wanted nor needed by others."""
+        coder, left, warm = self.video.codec_context, len(place), False
+        self.container.seek(begin, stream=self.video, backward=True)
         for packet in self.container.demux(self.video):
             clock.check()
-            if packet.pts is not None and packet.pts < key:
-                continue  # stored after the key frame and shown before it: it may need frames that the seek left out
-            wanted = packet.pts in place
+            if packet.pts is not None and packet.pts < begin:
+                continue  # stored after a key frame and shown before it: it may need frames that the seek left out
+            warm, wanted = warm or packet.pts == key, packet.pts in place
+            if warm and packet.is_corrupt:
+                return  # so says the container
             if self.skips and packet.size:
                 coder.skip_frame = "DEFAULT" if wanted else "NONREF"
-            yield from packet.decode()
+            try:
+                yield from (frame for frame in packet.decode() if frame.pts is None or frame.pts >= key)
+            except av.error.FFmpegError:
+                if warm:
+                    raise
             left -= wanted
             if not left:  # what follows in the file changes none of them: the decoder only has to hand out what it has
                 yield from coder.decode()
@@ -248,9 +263,8 @@ class PyAV(Decoder):
         """Frames with their indices up to `last`, decoded in sequence; the cap in seconds is of all of them `together`, or of each."""
         self.container.close()
         self.container, self.video = _open(self.info.path, self.info)
-        self.video.codec_context.options |= {"err_detect": "explode"}  # what is made from a damaged frame bears no flag
         clock, place = _Clock(self.info.path), {int(pts): i for i, pts in enumerate(self.info.pts[: last + 1])}
-        for count, frame in enumerate(_frames(self.container, self.video, clock)):
+        for count, frame in enumerate(_frames(self.container, self.video, clock, whole=True)):
             index = place.get(frame.pts, -1) if self.info.seekable else count
             if index >= 0:
                 yield index, frame
@@ -274,27 +288,3 @@ def decode_only(info: VideoInfo) -> int:
     container, stream = _open(info.path, info)
     with container, _named(info.path, "does not decode to its end"):
         return sum(1 for _ in container.decode(stream))
-
-
-def square(frame: av.VideoFrame, size: int | None, channels: int, scaler: VideoReformatter, rotation: int = 0) -> np.ndarray:
-    """Colour conversion, scaling, turning and centre crop; uint8 ``[channels, H, W]``."""
-    width, height = frame.width, frame.height
-    if size is not None:
-        scale = size / min(width, height)
-        width, height = max(size, round(width * scale)), max(size, round(height * scale))
-    if width * height * 3 > MAX_BYTES:
-        raise VideoError(f"a frame of {frame.width} x {frame.height} is too long to scale to {size}")
-    scaled = (width, height) != (frame.width, frame.height)
-    kind = "gray" if channels == 1 else "rgb24"
-    made = scaler.reformat(frame, width, height, kind, interpolation="AREA" if scaled else None, threads=1).to_ndarray()
-    made = np.rot90(made.reshape(height, width, channels), rotation // 90)
-    if size is not None:
-        top, left = (made.shape[0] - size) // 2, (made.shape[1] - size) // 2
-        made = made[top : top + size, left : left + size]
-    return made.transpose(2, 0, 1)
-
-
-def square_array(frames: np.ndarray, size: int | None, channels: int) -> np.ndarray:
-    """:func:`square` for upright RGB frames of other decoders, uint8 ``[T, H, W, 3]`` to ``[T, channels, H, W]``."""
-    scaler = VideoReformatter()
-    return np.stack([square(av.VideoFrame.from_ndarray(np.ascontiguousarray(f), "rgb24"), size, channels, scaler) for f in frames])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from vidssl.data._pyav import square_array
+from vidssl.data._square import square_array
 from vidssl.data.decode import Decoder, VideoError, VideoInfo
 from vidssl.types import UserError
 

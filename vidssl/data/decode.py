@@ -1,7 +1,7 @@
 """Exactly the frames asked for: what every video decoder here promises, and the door to them.
 
 A frame is known by its presentation timestamp, never by index times average rate: that is wrong for a
-variable rate, edit lists and AVI. Only this file's private siblings `_pyav`, `_decord` and `_torchcodec` name a
+variable rate, edit lists and AVI. Only this file's private siblings `_pyav`, `_square`, `_decord` and `_torchcodec` name a
 video library for reading, and their errors leave as :class:`VideoError`.
 """
 
