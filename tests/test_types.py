@@ -5,6 +5,7 @@ from __future__ import annotations
 import pickle
 
 import pytest
+import torch
 
 from vidssl.types import UserError
 
@@ -13,6 +14,19 @@ from vidssl.types import UserError
 def test_a_message_of_one_line_stays_as_it_is(message: str) -> None:
     assert str(UserError(message)) == message
     assert str(pickle.loads(pickle.dumps(UserError(message)))) == message
+
+
+def test_what_a_loading_process_refused_is_said_as_it_was_said_there() -> None:
+    class Broken(torch.utils.data.Dataset):
+        def __len__(self) -> int:
+            return 2
+
+        def __getitem__(self, index: int) -> int:
+            raise UserError("a rule: of two parts; got 'x': do this")
+
+    with pytest.raises(UserError) as error:
+        list(torch.utils.data.DataLoader(Broken(), num_workers=1, multiprocessing_context="fork"))
+    assert str(error.value) == "a rule: of two parts; got 'x': do this"
 
 
 def test_a_long_message_keeps_its_ends_and_becomes_one_line() -> None:

@@ -23,8 +23,12 @@ class UserError(ValueError):
 
     LONGEST = 1600
     """Characters of a message."""
+    FOREIGN = "Caught "
+    """How torch begins the traceback of a process that loads clips, of which it makes the same error anew here."""
 
     def __init__(self, message: str) -> None:
+        if message.startswith(self.FOREIGN) and "\n" in message:
+            message = message.rstrip().splitlines()[-1].partition(": ")[2]
         line, half = " ".join(message.splitlines()), self.LONGEST // 2 - 4
         super().__init__(line if len(line) <= self.LONGEST else f"{line[:half]} [...] {line[-half:]}")
 

@@ -12,8 +12,6 @@ from lightning.pytorch import Trainer
 from vidssl.types import UserError
 
 LONGEST = 300
-FOREIGN = "Caught "
-"""How torch begins what an error in a process that loads clips says here."""
 CAUSES = (  # what jsonargparse says, the likeliest cause first, and what we say
     (r"Importing '([^']{1,120})[^']*' is not allowed", "{0!r} may not be named: if you trust it, add --allow_class_path and its package"),
     (r"Key \"?'?([\w.]+)'?\"? is required", "{0!r} is missing"),
@@ -28,12 +26,9 @@ CAUSES = (  # what jsonargparse says, the likeliest cause first, and what we say
 
 
 def refusal(error: BaseException | None) -> UserError | None:
-    """What one of our own refused, which jsonargparse wraps in errors of its own, and a process that loads clips in its traceback; None where it was nothing of the kind."""
+    """What one of our own refused, which jsonargparse wraps in errors of its own; None where it was nothing of the kind."""
     while error is not None and not isinstance(error, UserError):
         error = error.__cause__ or error.__context__
-    if error is not None and str(error).startswith(FOREIGN):
-        last = str(error).rstrip().splitlines()[-1]
-        return UserError(last.partition(": ")[2])
     return error
 
 
