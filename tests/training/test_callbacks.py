@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import io
 import math
+import warnings
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import lightning as L
@@ -12,7 +14,9 @@ import pytest
 import torch
 from lightning.pytorch.loggers import TensorBoardLogger
 from PIL import Image
+from processes import Together
 from tensorboard.backend.event_processing.event_accumulator import IMAGES, EventAccumulator
+from torch import nn
 
 from vidssl.training.bar import Bar
 from vidssl.training.ema import TRAINED, follow
@@ -32,6 +36,28 @@ class Poison(L.Callback):
     def on_after_backward(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         if trainer.global_step in self.steps:
             next(pl_module.parameters()).grad.view(-1)[0] = math.inf
+
+
+class Logged(nn.Linear):
+    """Weights that can be told numbers."""
+
+    def log(self, *told: Any) -> None:
+        """As a task's."""
+
+
+def one_poisoned(rank: int, world: int) -> dict[str, Any]:
+    """What the guard does where the gradient of the second process alone is infinite."""
+    guard, module, clips = NonFiniteGuard(), Logged(2, 1), SimpleNamespace(name=str)
+    trainer = SimpleNamespace(global_step=3, is_global_zero=rank == 0, datamodule=SimpleNamespace(clips=lambda split: clips))
+    guard.on_train_batch_start(trainer, module, SimpleNamespace(key=torch.tensor([rank, rank + world])), 0)
+    loss = module(torch.ones(1, 2)).sum()
+    guard.on_before_backward(trainer, module, loss)
+    loss.backward()
+    if rank == 1:
+        module.weight.grad[0, 0] = math.inf
+    with warnings.catch_warnings(record=True) as said:
+        guard.on_before_optimizer_step(trainer, module, None)
+    return {"left": [p.grad is not None for p in module.parameters()], "said": [str(w.message) for w in said]}
 
 
 class Snapshots(L.Callback):
@@ -55,6 +81,12 @@ def test_a_bad_step_is_survived(run) -> None:
 def test_the_guard_leaves_good_runs_alone(run) -> None:
     with_guard, without = run(6, NonFiniteGuard(), name="a").fit(), run(6, name="b").fit()
     assert with_guard.record.losses == without.record.losses
+
+
+def test_what_one_process_finds_all_leave_out_and_name(tmp_path: Path) -> None:
+    first, second = Together(one_poisoned, tmp_path).results()
+    assert first["left"] == second["left"] == [False, False]
+    assert len(first["said"]) == 1 and first["said"][0].endswith("its clips: 0, 1, 2, 3") and not second["said"]
 
 
 def test_a_run_of_bad_steps_ends_and_keeps_its_checkpoints(run) -> None:
