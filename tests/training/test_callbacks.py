@@ -39,7 +39,11 @@ class Poison(L.Callback):
 
 
 class Logged(nn.Linear):
-    """Weights that can be told numbers."""
+    """Weights that can be told numbers, and a count of batches."""
+
+    def __init__(self) -> None:
+        super().__init__(2, 1)
+        self.register_buffer("batches", torch.zeros(()))
 
     def log(self, *told: Any) -> None:
         """As a task's."""
@@ -47,9 +51,10 @@ class Logged(nn.Linear):
 
 def one_poisoned(rank: int, world: int) -> dict[str, Any]:
     """What the guard does where the gradient of the second process alone is infinite."""
-    guard, module, clips = NonFiniteGuard(), Logged(2, 1), SimpleNamespace(name=str)
+    guard, module, clips = NonFiniteGuard(), Logged(), SimpleNamespace(name=str)
     trainer = SimpleNamespace(global_step=3, is_global_zero=rank == 0, datamodule=SimpleNamespace(clips=lambda split: clips))
     guard.on_train_batch_start(trainer, module, SimpleNamespace(key=torch.tensor([rank, rank + world])), 0)
+    module.batches += 1
     loss = module(torch.ones(1, 2)).sum()
     guard.on_before_backward(trainer, module, loss)
     loss.backward()
@@ -57,7 +62,7 @@ def one_poisoned(rank: int, world: int) -> dict[str, Any]:
         module.weight.grad[0, 0] = math.inf
     with warnings.catch_warnings(record=True) as said:
         guard.on_before_optimizer_step(trainer, module, None)
-    return {"left": [p.grad is not None for p in module.parameters()], "said": [str(w.message) for w in said]}
+    return {"batches": float(module.batches), "left": [p.grad is not None for p in module.parameters()], "said": [str(w.message) for w in said]}
 
 
 class Snapshots(L.Callback):
@@ -85,7 +90,7 @@ def test_the_guard_leaves_good_runs_alone(run) -> None:
 
 def test_what_one_process_finds_all_leave_out_and_name(tmp_path: Path) -> None:
     first, second = Together(one_poisoned, tmp_path).results()
-    assert first["left"] == second["left"] == [False, False]
+    assert first["left"] == second["left"] == [False, False] and first["batches"] == second["batches"] == 0
     assert len(first["said"]) == 1 and first["said"][0].endswith("its clips: 0, 1, 2, 3") and not second["said"]
 
 
