@@ -87,6 +87,20 @@ def test_no_room_keeps_what_was_there(saved: Path) -> None:
     verify(saved)
 
 
+def test_a_disk_that_loses_what_it_was_given_is_noticed(saved: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def forgetful(path: Path) -> None:
+        if path.suffix == ".ckpt":
+            path.write_bytes(path.read_bytes()[:-1000])
+
+    before = saved.read_bytes()
+    with monkeypatch.context() as patch:
+        patch.setattr("vidssl.training.checkpoints.sync", forgetful)
+        with pytest.warns(UserWarning, match="is not what was written"):
+            AtomicCheckpointIO().save_checkpoint(state(2.0), saved)
+    assert saved.read_bytes() == before
+    verify(saved)
+
+
 def test_no_room_at_the_flush(saved: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def full(handle: int) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")

@@ -101,6 +101,7 @@ def test_a_last_checkpoint_that_cannot_be_written_is_an_error(tmp_path: Path) ->
     run = Started(tmp_path, 1, accidents={0: ("full", 3)})
     assert run.wait() == [2] and "the last step's checkpoint could not be written" in run.said()
     assert checkpoints(tmp_path) == ["last.ckpt", "step=4.ckpt", "step=8.ckpt"]
+    assert (tmp_path / FOLDER / "checkpoints" / "last.ckpt.sha256").is_file(), "what was there stays whole"
     again = Started(tmp_path, 1, "--ckpt_path", "last")
     assert again.wait() == [0] and "step=12.ckpt" in checkpoints(tmp_path)
 
