@@ -7,6 +7,7 @@ previous checkpoint. Loading never runs code from the file.
 
 from __future__ import annotations
 
+import errno
 import pickle
 import warnings
 from pathlib import Path
@@ -98,7 +99,7 @@ class AtomicCheckpointIO(TorchCheckpointIO):
                 torch.save(checkpoint, draft)
                 sync(draft)
                 if harm := zip_harm(draft):
-                    raise OSError(f"the file is not what was written: {harm}")
+                    raise OSError(errno.EIO, f"the file is not what was written ({harm})")
                 digest = sha256_of(draft)
                 # a crash between the two renames leaves a checkpoint without a digest, never one with a false digest
                 digest_path(final).unlink(missing_ok=True)
