@@ -2,7 +2,27 @@
 
 from __future__ import annotations
 
+import random
+from pathlib import Path
+
 import fuzz
+import pytest
+
+ONCE = {"3:8701": "an error in a frame that was left out", "3:11690": "a frame under the time of another", "0:134": "a packet that the container flags"}
+"""Altered videos that once gave wrong frames."""
+
+
+@pytest.fixture(scope="module")
+def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The whole files."""
+    folder = tmp_path_factory.mktemp("corpus")
+    fuzz.corpus(folder)
+    return folder
+
+
+@pytest.mark.parametrize("case", ONCE)
+def test_videos_that_once_gave_wrong_frames(case: str, corpus: Path, tmp_path: Path) -> None:
+    assert fuzz.one(corpus, tmp_path, "video", random.Random(case)) in ("right", "named"), ONCE[case]
 
 
 def test_altered_files_give_what_is_right_or_one_line() -> None:

@@ -48,6 +48,23 @@ def test_seeking_in_mp4_needs_no_decoding_from_the_start(kind: str, kinds: Files
             assert len(video.get([start, start + 4])) == 2
 
 
+def test_damage_before_a_key_frame_does_not_matter(kinds: Files, truth: Truth, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Frames after this key frame mention some before it, so decoding begins at the one before, whose followers are damaged."""
+    info, data = look(kinds("open-gop")), bytearray(kinds("open-gop").read_bytes())
+    with av.open(str(kinds("open-gop"))) as container:
+        packets = {p.pts: (p.pos, p.size) for p in container.demux(video=0) if p.size}
+    place, size = packets[info.pts[info.keys[-2] + 2]]
+    data[place + 20 : place + size] = bytes(size - 20)
+    path = tmp_path / "damaged.mp4"
+    path.write_bytes(data)
+    monkeypatch.delattr(_pyav.PyAV, "_from_start")
+    with open_video(path) as video:
+        for index in range(info.keys[-1], info.frames):
+            assert np.array_equal(video.get([index])[0].transpose(1, 2, 0), truth(kinds("open-gop"))[index])
+        with pytest.raises(AttributeError, match="_from_start"):
+            video.get([info.keys[-1] - 2])
+
+
 def test_the_kinds_are_what_they_say(kinds: Files) -> None:
     gaps = np.diff(look(kinds("variable")).seconds)
     assert gaps.max() > 5 * gaps.min()

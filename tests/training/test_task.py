@@ -10,6 +10,7 @@ import pytest
 import torch
 from models import model
 
+from vidssl.nets.encoders import ChannelEncoder
 from vidssl.objectives.limited import LimitedLatent
 from vidssl.training.task import PredictionTask
 from vidssl.types import Batch, UserError
@@ -50,6 +51,18 @@ def test_validation_has_the_same_noise_every_time(run) -> None:
     frozen.task.optimizer = lambda p: torch.optim.SGD(p, 0.0)
     losses = list(frozen.fit().record.validations.values())
     assert len(losses) == 2 and losses[0] == losses[1]
+
+
+def test_the_noise_of_an_encoder_is_a_function_of_the_step(run) -> None:
+    losses = []
+    for seed in (0, 1):
+        noisy = run(3, name=str(seed))
+        before = noisy.task.energy.encoder
+        torch.manual_seed(7)
+        noisy.task.energy.encoder = ChannelEncoder(before.frames, before.channels, before.width, 1, sigma=0.5)
+        torch.manual_seed(seed)  # of whatever else draws
+        losses.append(noisy.fit().record.losses)
+    assert losses[0] == losses[1]
 
 
 def test_batches_of_one_step_have_noise_of_their_own(run) -> None:
