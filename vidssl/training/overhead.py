@@ -111,7 +111,7 @@ class Alternating(L.Callback):
             self.spent[self.now].append((self.clock() - self.since) / self.block)
 
 
-def overhead(name: str, energy: Energy, objective: Objective, size: int, pairs: int = 16, block: int = 4, device: str = "cpu") -> dict[str, Any]:
+def overhead(name: str, energy: Energy, objective: Objective, size: int, pairs: int = 48, block: int = 4, device: str = "cpu") -> dict[str, Any]:
     """What order, checkpoints and guards add to a training step of a model under its objective.
 
     Args:
