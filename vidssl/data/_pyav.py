@@ -221,13 +221,15 @@ class PyAV(Decoder):
         place = {int(info.pts[i]): i for i in wanted}
         for begin in info.keys[[at, at - 1] if at else [at]]:
             frames: dict[int, np.ndarray] = {}
+            before = None
             try:
-                for count, frame in enumerate(self._decode(int(info.pts[begin]), key, place, clock)):
-                    if frame.is_corrupt or not count and not (frame.key_frame and frame.pts == key):
+                for frame in self._decode(int(info.pts[begin]), key, place, clock):
+                    if frame.is_corrupt or frame.pts is None or not (frame.pts > before if before is not None else frame.key_frame and frame.pts == key):
                         break  # damage to what others may be made from, a key frame that needs its predecessors, or a seek that fell too late
-                    if frame.pts in place:
-                        frames[place[frame.pts]] = self._pixels(frame, size, channels)
-                    if len(frames) < len(wanted) and (frame.pts is None or frame.pts >= last):
+                    before = frame.pts
+                    if before in place:
+                        frames[place[before]] = self._pixels(frame, size, channels)
+                    if len(frames) < len(wanted) and before >= last:
                         break
                 else:
                     if len(frames) == len(wanted):
@@ -247,8 +249,8 @@ class PyAV(Decoder):
             warm, wanted = warm or packet.pts == key, packet.pts in place
             if warm and packet.is_corrupt:
                 return  # so says the container
-            if self.skips and packet.size:
-                coder.skip_frame = "DEFAULT" if wanted else "NONREF"
+            if self.skips and packet.size:  # where decoding began earlier there was an error, which a frame that is left out would hide
+                coder.skip_frame = "DEFAULT" if wanted or begin != key else "NONREF"
             try:
                 yield from (frame for frame in packet.decode() if frame.pts is None or frame.pts >= key)
             except av.error.FFmpegError:
