@@ -6,13 +6,19 @@ The function that they run stands in a test's own file, which a new process cann
 from __future__ import annotations
 
 import importlib.util
+import time
 from collections.abc import Callable
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
+import pytest
 import torch
 import torch.distributed as dist
 import torch.multiprocessing
+
+LIMIT = 300
+"""Seconds after which processes are given up, at a machine that others use too."""
 
 
 class Together:
@@ -24,9 +30,13 @@ class Together:
         self.context = torch.multiprocessing.spawn(_run, (world, str(folder), code.co_filename, code.co_name), world, join=False)
 
     def results(self) -> list[Any]:
-        """What they returned, by rank; the failure of one is raised here."""
-        while not self.context.join():
-            pass
+        """What they returned, by rank; the failure of one is raised here, and so is that they do not end."""
+        end = time.monotonic() + LIMIT
+        while not self.context.join(5):
+            if time.monotonic() > end:
+                for process in self.context.processes:
+                    process.kill()
+                pytest.fail(f"{self.world} processes did not end within {LIMIT} s")
         return [torch.load(self.folder / f"{rank}.pt", weights_only=True) for rank in range(self.world)]
 
 
@@ -35,7 +45,7 @@ def _run(rank: int, world: int, folder: str, file: str, name: str) -> None:
     spec = importlib.util.spec_from_file_location("together", file)
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
-    dist.init_process_group("gloo", init_method=f"file://{folder}/meeting", rank=rank, world_size=world)
+    dist.init_process_group("gloo", init_method=f"file://{folder}/meeting", rank=rank, world_size=world, timeout=timedelta(seconds=LIMIT))
     try:
         torch.save(getattr(module, name)(rank, world), f"{folder}/{rank}.pt")
     finally:

@@ -8,20 +8,22 @@ from __future__ import annotations
 import json
 import multiprocessing
 import os
+import random
 import signal
 import socket
 import sys
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from processes import LIMIT
+
 CONTEXT = multiprocessing.get_context("forkserver")
 CONTEXT.set_forkserver_preload(["vidssl.cli", "vidssl.training.main", "lightning.pytorch.loggers", "torch.utils.tensorboard"])
-LIMIT = 120
-"""Seconds after which a test gives a run up."""
-SIZES = ["--data.train_clips", "43", "--data.val_clips", "16", "--data.batch_size", "8", "--checkpoint_every", "4", "--trainer.max_steps", "12"]
-"""Five steps an epoch, twelve in all; checkpoints after steps 4, 8 and 12."""
-QUIET = ["--trainer.accelerator", "cpu", "--trainer.enable_progress_bar", "false", "--timeout", "20"]
+SIZES = ["--data.train_clips", "43", "--data.val_clips", "16", "--data.batch_size", "8", "--checkpoint_every", "4", "--trainer.max_steps", "12", "--watch.clips", "1", "--watch.futures", "1"]
+"""Five steps an epoch, twelve in all; checkpoints after steps 4, 8 and 12. The films, half of such a run's time, are one of one future."""
+QUIET = ["--trainer.accelerator", "cpu", "--trainer.enable_progress_bar", "false", "--timeout", "120"]
 
 Accident = tuple[str, int]
 """What happens, and at which of its occasions, counted from 1: see :data:`ACCIDENTS`."""
@@ -41,9 +43,7 @@ class Started:
         folder.mkdir(exist_ok=True, parents=True)
         self.folder = folder
         line = ["fit", "--config", "fork-categorical", "--run", "run", *QUIET, *SIZES, *(["--trainer.devices", str(world)] if world > 1 else []), *words]
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            port = free.getsockname()[1]
+        port = free_port()
         made = [(rank, world, port, str(folder), line, (accidents or {}).get(rank)) for rank in range(world)]
         self.processes = [CONTEXT.Process(target=_run, args=arguments) for arguments in made]
         for process in self.processes:
@@ -68,6 +68,14 @@ class Started:
     def said(self, rank: int = 0) -> str:
         """What a process has printed."""
         return (self.folder / f"rank-{rank}.txt").read_text()
+
+
+def free_port() -> int:
+    """A port that no other connection will be given in the meantime: systems give out higher ones by themselves."""
+    while True:
+        with socket.socket() as tried, suppress(OSError):
+            tried.bind(("127.0.0.1", random.SystemRandom().randrange(20000, 32000)))
+            return tried.getsockname()[1]
 
 
 def steps(folder: Path, world: int) -> dict[int, list[tuple[list[str], list[int]]]]:

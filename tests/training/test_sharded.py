@@ -15,7 +15,7 @@ import torch
 import torch.distributed as dist
 from lightning.pytorch.loggers import TensorBoardLogger
 from models import clips, model
-from runs import CONTEXT
+from runs import CONTEXT, LIMIT
 from torch.distributed.tensor import DTensor
 
 from vidssl.export.load import load_energy
@@ -47,7 +47,7 @@ def together(name: str, folder: Path, world: int) -> list[dict[str, Any]]:
     for process in processes:
         process.start()
     for process in processes:
-        process.join(100)
+        process.join(LIMIT)
     for process in processes:
         process.kill()
     assert [process.exitcode for process in processes] == [0] * world

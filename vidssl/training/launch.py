@@ -128,7 +128,10 @@ def _outlast() -> None:
     """Leave behind who ends the process that started this one, should that hang and see neither this one's end nor anything else."""
     if PARENT not in os.environ or not hasattr(os, "pidfd_open"):
         return
-    parent = os.pidfd_open(int(os.environ[PARENT]))  # names this one process, also when its number is given to another
+    try:
+        parent = os.pidfd_open(int(os.environ[PARENT]))  # names this one process, also when its number is given to another
+    except ProcessLookupError:
+        return  # it is gone
     if os.fork() == 0:
         for stream in range(3):
             os.close(stream)
