@@ -151,6 +151,8 @@ def test_a_mistake_in_a_configuration_is_one_line(capsys: pytest.CaptureFixture[
         (["--watch.clip", "3"], "--watch.clip"),
         (["stray"], "stray"),
         (["--trainer.accelerator", "abacus"], "abacus"),
+        (["--trainer.precision", "64-true"], "trainer.precision is one of 32-true, 16-mixed, bf16-mixed; got 64-true"),
+        (["--trainer.precision", "bf16-true"], "got bf16-true"),
         (["--data.batch_size", "100"], "40 clips for batch_size 100"),
         (["--config", "no-such-recipe"], "no-such-recipe"),
         (["--ckpt_path", "last"], "to go on from"),

@@ -45,6 +45,7 @@ DEFAULTS = {
     "enable_model_summary": False,
 }
 
+PRECISIONS = ("32-true", "16-mixed", "bf16-mixed")
 UNREADABLE = "unreadable.jsonl"
 """In a run's folder: the clips that could not be read."""
 
@@ -145,6 +146,8 @@ class FitCLI(LightningCLI):
             )
         except ValueError as error:
             raise UserError(f"the trainer cannot be made so: {error}") from error
+        if trainer.precision not in PRECISIONS:
+            raise UserError(f"clips and weights are float32, so trainer.precision is one of {', '.join(PRECISIONS)}; got {trainer.precision}: take bf16-mixed to save memory")
         # how many processes "auto" means is known only now, so what several need is told to the strategy that was chosen
         if isinstance(trainer.strategy, DDPStrategy):  # a critic at rest has no gradient, nor has an encoder that no search asks
             trainer.strategy._ddp_kwargs.setdefault("find_unused_parameters", True)
