@@ -65,10 +65,8 @@ def make_cell(folder: Path, limiter: str, value: str, seed: int, bits: float, kn
     return place
 
 
-@pytest.fixture
-def folder(tmp_path: Path) -> Path:
+def make_sweep(root: Path) -> Path:
     """Three limiters: one with a knob and a target, one of rounded real codes, one that says nothing and misses most numbers."""
-    root = tmp_path / "sweep"
     for seed, (low, high) in enumerate([(0.8, 1.6), (1.0, 1.7), (0.9, 2.4)]):
         make_cell(root, "vq", "1", seed, low, {"objective": {"target_bits": 1.0}}, pictures=True)
         make_cell(root, "vq", "2", seed, high, {"objective": {"target_bits": 2.0}}, pictures=True)
@@ -84,8 +82,16 @@ def folder(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def page(folder: Path) -> Path:
-    return write_sweep_report(folder, folder.parent / "out")
+def folder(tmp_path: Path) -> Path:
+    """A sweep that a test may change."""
+    return make_sweep(tmp_path / "sweep")
+
+
+@pytest.fixture(scope="module")
+def page(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The page of such a sweep, to be read only."""
+    root = tmp_path_factory.mktemp("page")
+    return write_sweep_report(make_sweep(root / "sweep"), root / "out")
 
 
 def test_means_and_spreads_are_those_of_the_seeds(page: Path) -> None:
