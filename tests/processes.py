@@ -17,7 +17,7 @@ import torch
 import torch.distributed as dist
 import torch.multiprocessing
 
-LIMIT = 300
+LIMIT = 600
 """Seconds after which processes are given up, at a machine that others use too."""
 
 
